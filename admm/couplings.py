@@ -1,0 +1,136 @@
+"""Couplings: which boundary quantities two agents must agree on, and where each entry lies.
+
+The whole problem's boundary is one flat array of ``n`` entries: couplings in the order given, in
+each its quantities, in each its periods. A :class:`Layout` maps between that array and the agents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from admm.errors import InputError
+from admm.interfaces import AgentBoundary
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One boundary quantity of a coupling, one value a period.
+
+    scale: a nominal size, in `unit`. price_scale: a nominal price, in EUR per unit and period.
+    Both only steer the algorithm and its tolerances; they do not change the optimum.
+    """
+
+    name: str
+    periods: int
+    unit: str = "MW"
+    scale: float = 1.0
+    price_scale: float = 50.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.periods, bool) or not isinstance(self.periods, (int, np.integer)) or self.periods < 1:
+            raise InputError(f"quantity '{self.name}': periods is {self.periods!r}, expected a whole number of at least 1")
+        for key in ("scale", "price_scale"):
+            value = getattr(self, key)
+            if not isinstance(value, (int, float, np.number)) or not np.isfinite(value) or value <= 0:
+                raise InputError(f"quantity '{self.name}': {key} is {value!r}, expected a finite number above 0")
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """Two agents and the quantities on which they must agree.
+
+    Signs: what the lower agent takes from the upper one is positive; the price is what the lower
+    agent pays the upper one for it.
+    """
+
+    name: str
+    lower: str
+    upper: str
+    quantities: tuple[Quantity, ...]
+
+    def __init__(self, name: str, lower: str, upper: str, quantities: Iterable[Quantity]) -> None:
+        for key, value in (("name", name), ("lower", lower), ("upper", upper)):
+            if not isinstance(value, str) or not value:
+                raise InputError(f"coupling {name!r}: {key} is {value!r}, expected a name")
+        quantities = tuple(quantities)
+        if lower == upper:
+            raise InputError(f"coupling '{name}': lower and upper are both '{lower}', expected two agents")
+        if not quantities:
+            raise InputError(f"coupling '{name}': has no quantities, expected at least one")
+        names = [quantity.name for quantity in quantities]
+        if len(set(names)) != len(names):
+            raise InputError(f"coupling '{name}': two quantities have the same name among {names}")
+        for key, value in (("name", name), ("lower", lower), ("upper", upper), ("quantities", quantities)):
+            object.__setattr__(self, key, value)
+
+    @property
+    def size(self) -> int:
+        return sum(quantity.periods for quantity in self.quantities)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One quantity of one coupling in the flat array."""
+
+    coupling: Coupling
+    quantity: Quantity
+    entries: slice
+
+
+class Layout:
+    """Positions of every boundary entry.
+
+    size: number of entries n. scale, price_scale: shape (n,). blocks: one a coupling's quantity.
+    """
+
+    def __init__(self, couplings: Sequence[Coupling]) -> None:
+        if not couplings:
+            raise InputError("there are no couplings: expected at least one")
+        names = [coupling.name for coupling in couplings]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"two couplings are called '{name}': give each its own name")
+        self.couplings = tuple(couplings)
+        self.blocks: list[Block] = []
+        for coupling in self.couplings:
+            for quantity in coupling.quantities:
+                start = self.blocks[-1].entries.stop if self.blocks else 0
+                self.blocks.append(Block(coupling, quantity, slice(start, start + quantity.periods)))
+        self.size = self.blocks[-1].entries.stop
+        self.scale = self._spread(lambda block: block.quantity.scale)
+        self.price_scale = self._spread(lambda block: block.quantity.price_scale)
+        self.agents = tuple(dict.fromkeys(n for c in self.couplings for n in (c.lower, c.upper)))
+        self._entries = {name: self._entries_of(name) for name in self.agents}
+
+    def _spread(self, value) -> np.ndarray:
+        return np.concatenate([np.full(b.quantity.periods, float(value(b))) for b in self.blocks])
+
+    def _entries_of(self, agent: str) -> np.ndarray:
+        mine = [b.entries for b in self.blocks if agent in (b.coupling.lower, b.coupling.upper)]
+        return np.concatenate([np.arange(s.start, s.stop) for s in mine])
+
+    def entries(self, agent: str) -> np.ndarray:
+        """Positions of the agent's entries in the flat array, shape (n of the agent,)."""
+        return self._entries[agent]
+
+    def boundary(self, agent: str) -> AgentBoundary:
+        """What the agent is told of its own entries."""
+        mine = [b for b in self.blocks if agent in (b.coupling.lower, b.coupling.upper)]
+        sign = [np.full(b.quantity.periods, 1.0 if b.coupling.lower == agent else -1.0) for b in mine]
+        at = self.entries(agent)
+        return AgentBoundary(
+            keys=tuple((b.coupling.name, b.quantity.name, b.quantity.periods) for b in mine),
+            scale=self.scale[at],
+            price_scale=self.price_scale[at],
+            sign=np.concatenate(sign),
+        )
+
+    def quantity_groups(self) -> dict[str, np.ndarray]:
+        """Entries by quantity name, over all couplings: {name: positions}."""
+        groups: dict[str, list[np.ndarray]] = {}
+        for block in self.blocks:
+            groups.setdefault(block.quantity.name, []).append(np.arange(block.entries.start, block.entries.stop))
+        return {name: np.concatenate(parts) for name, parts in groups.items()}

@@ -1,0 +1,196 @@
+"""What an agent is asked and what it answers: the only contract between the engine and the models.
+
+An agent sees its own boundary entries as flat arrays of shape ``(n,)``, in the order that its
+:class:`AgentBoundary` gives. Whether it is the lower or the upper side of a coupling is already
+in the sign of the price, so every agent solves the same kind of problem::
+
+    argmin  cost(x) + price . b + 1/2 sum(penalty * (b - reference)^2)      b: its boundary values
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from admm.errors import InputError, SolverError
+
+
+class AnswerStatus(IntEnum):
+    """How an agent's own solve ended."""
+
+    SOLVED = 0
+    INACCURATE = 1
+    INFEASIBLE = 2
+    UNBOUNDED = 3
+    FAILED = 4
+
+    @property
+    def usable(self) -> bool:
+        """Whether the answer's values mean anything."""
+        return self <= AnswerStatus.INACCURATE
+
+
+@dataclass(frozen=True)
+class AgentBoundary:
+    """The boundary entries of one agent, in the order of its flat arrays.
+
+    keys: (coupling, quantity, periods) of each block of entries.
+    scale: shape (n,), in the quantity's unit: a nominal size of each entry.
+    price_scale: shape (n,), in EUR per unit and period: a nominal price of each entry.
+    sign: shape (n,), +1 where the agent is the lower side of the coupling, -1 where the upper.
+    """
+
+    keys: tuple[tuple[str, str, int], ...]
+    scale: np.ndarray
+    price_scale: np.ndarray
+    sign: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return self.scale.size
+
+    def slices(self) -> dict[tuple[str, str], slice]:
+        """Where each (coupling, quantity) lies in the flat arrays."""
+        found, start = {}, 0
+        for coupling, quantity, periods in self.keys:
+            found[coupling, quantity] = slice(start, start + periods)
+            start += periods
+        return found
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the engine asks an agent.
+
+    price, reference, penalty: shape (n,), signed for the asked agent; in EUR per unit and
+    period, in the unit, and in EUR per unit squared and period. A penalty of zero asks for the
+    answer to the price alone; an infinite one for the reference to be followed exactly.
+    accuracy: how exact the answer should be, as a share of each entry's scale.
+    settle: the residuals have passed, so a model with an operating point should bring it up to date.
+    """
+
+    iteration: int
+    price: np.ndarray
+    reference: np.ndarray
+    penalty: np.ndarray
+    accuracy: float = 1e-6
+    settle: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What leaves an agent, and nothing else does.
+
+    values: shape (n,), the boundary values. model_error: how far the model is from the physics
+    that it stands for, as a multiple of the agent's own tolerance (0 where the model is exact).
+    cost_eur and bound_eur are None where the agent does not share them.
+    """
+
+    values: np.ndarray
+    status: AnswerStatus = AnswerStatus.SOLVED
+    reason: str = ""
+    cost_eur: float | None = None
+    bound_eur: float | None = None
+    model_error: float = 0.0
+    solve_seconds: float = 0.0
+    inner_iterations: int = 0
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """Anything that can be asked. `subproblems.QPAgent` is the one that most users need."""
+
+    def prepare(self, boundary: AgentBoundary) -> None:
+        """Learn the boundary entries; raise InputError if they do not fit the agent's own model."""
+
+    def answer(self, question: Question) -> Answer:
+        """Solve the agent's own problem for one question."""
+
+    def solution(self) -> Any:
+        """The agent's private schedule behind its latest answer, for whoever owns the agent."""
+
+
+class Transport(Protocol):
+    """Carries questions to agents and answers back; knows where each agent lives.
+
+    rank 0 drives the loop. On every other rank `serve` answers questions until `finish` is called
+    on rank 0.
+    """
+
+    rank: int
+    ranks: int
+
+    def start(self, agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> None:
+        """Prepare every agent where it lives; raise if an agent is missing or does not fit."""
+
+    def refuse(self, error: Exception) -> None:
+        """Instead of `start`: tell the other ranks that this one cannot. Their `start` raises."""
+
+    def ask(self, questions: Mapping[str, Question]) -> dict[str, Answer]:
+        """Ask several agents at once and wait for all answers."""
+
+    def serve(self) -> None:
+        """Answer questions until the driving rank says that the run is over."""
+
+    def finish(self) -> None:
+        """Tell every other rank that the run is over."""
+
+    @property
+    def traffic(self) -> Traffic: ...
+
+
+@dataclass
+class Traffic:
+    """Where the time of the exchanges went, as seen from the driving rank.
+
+    bytes: payload and headers in both directions, as they cross (in-process: would cross) between ranks.
+    communication_seconds: packing, sending, unpacking. waiting_seconds: waiting for answers beyond
+    the time for which the slowest rank computes.
+    """
+
+    bytes: int = 0
+    communication_seconds: float = 0.0
+    waiting_seconds: float = 0.0
+
+
+def check_question_fits(name: str, boundary: AgentBoundary, question: Question) -> None:
+    """Raise InputError unless every array of the question has the agent's shape and is finite."""
+    for label in ("price", "reference", "penalty"):
+        array = np.asarray(getattr(question, label))
+        if array.shape != (boundary.size,):
+            raise InputError(
+                f"agent '{name}': question.{label} has shape {array.shape}, expected {(boundary.size,)}"
+            )
+        if np.isnan(array).any() or (label != "penalty" and np.isinf(array).any()):
+            raise InputError(f"agent '{name}': question.{label} has a value that is not a finite number")
+
+
+def check_answer_fits(name: str, answer: Answer, size: int) -> None:
+    """Raise unless an answer has the agent's shape, finite numbers and finite scalars where it has any.
+
+    Raises InputError (not an answer, wrong shape), SolverError (a number that is not finite).
+    """
+    if not isinstance(answer, Answer):
+        raise InputError(f"agent '{name}': answer is {type(answer).__name__}, expected an admm.Answer")
+    if not answer.status.usable:
+        return
+    if np.shape(answer.values) != (size,):
+        raise InputError(f"agent '{name}': answer has shape {np.shape(answer.values)}, expected {(size,)}")
+    for label in ("values", "cost_eur", "bound_eur", "model_error"):
+        value = getattr(answer, label)
+        if value is not None and not np.isfinite(value).all():
+            raise SolverError(f"agent '{name}': answer.{label} has a value that is not a finite number")
+
+
+def timed_answer(agent: Agent, question: Question) -> Answer:
+    """The agent's answer, with the time that it took where the agent does not say."""
+    began = time.perf_counter()
+    answer = agent.answer(question)
+    if isinstance(answer, Answer) and answer.solve_seconds == 0.0:
+        return replace(answer, solve_seconds=time.perf_counter() - began)
+    return answer

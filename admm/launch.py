@@ -1,0 +1,16 @@
+"""Whether this process was started by an MPI launcher, found without importing mpi4py."""
+
+from __future__ import annotations
+
+import os
+
+LAUNCHER_VARIABLES = ("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Set for each process by MPICH and Intel MPI (PMI), srun with pmi2 or pmix, Open MPI, MVAPICH."""
+
+
+def launched_under_mpi() -> bool:
+    """True under mpirun, mpiexec or srun with a process management interface.
+
+    A plain shell of a batch job has SLURM_NTASKS but none of these, so it counts as one process.
+    """
+    return any(name in os.environ for name in LAUNCHER_VARIABLES)

@@ -1,0 +1,46 @@
+"""Which rank owns which agent: longest processing time first, side by side.
+
+The two sides answer one after the other, so each side is spread over all ranks by itself
+(Graham 1969: at most 4/3 - 1/(3 ranks) times the shortest possible time).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from admm.errors import InputError
+
+
+def balance(weights: Mapping[str, float], sides: tuple[Sequence[str], Sequence[str]], ranks: int) -> dict[str, int]:
+    """{agent: rank}, in the order of the sides.
+
+    weights: {agent: mean seconds an answer}, such as `Result.solve_seconds`; equal weights do for a
+    first run. With ranks = agents + 1 rank 0 drives only; with fewer it owns agents too. At a tie the
+    rank with less work over both sides, then the lowest rank, so every rank finds the same placement.
+    """
+    agents = [*sides[0], *sides[1]]
+    _check(weights, agents, ranks)
+    usable = range(1, ranks) if ranks == len(agents) + 1 else range(ranks)
+    placement: dict[str, int] = {}
+    total = dict.fromkeys(usable, 0.0)
+    for side in sides:
+        load = dict.fromkeys(usable, 0.0)
+        for name in sorted(side, key=lambda name: (-weights[name], name)):
+            rank = min(usable, key=lambda rank: (load[rank], total[rank], rank))
+            placement[name] = rank
+            load[rank] += weights[name]
+            total[rank] += weights[name]
+    return {name: placement[name] for name in agents}
+
+
+def _check(weights: Mapping[str, float], agents: Sequence[str], ranks: int) -> None:
+    if isinstance(ranks, bool) or not isinstance(ranks, int) or not 1 <= ranks <= len(agents) + 1:
+        raise InputError(f"ranks is {ranks!r}, expected 1 to {len(agents) + 1}: the agents and one more that drives")
+    if len(set(agents)) != len(agents):
+        raise InputError("placement: an agent is named twice on the two sides")
+    for name in agents:
+        if name not in weights:
+            raise InputError(f"placement: agent '{name}' has no weight, expected its mean seconds an answer")
+        if not (math.isfinite(weights[name]) and weights[name] > 0):
+            raise InputError(f"placement: weight of agent '{name}' is {weights[name]!r}, expected a finite number above 0")

@@ -1,0 +1,186 @@
+"""Frozen settings, evolving state, and result: three different things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from admm.errors import InputError
+
+SCHEMES = ("two-block",)
+"""Schemes that the engine can run."""
+
+
+class Status(Enum):
+    """How a run ended; the value says what it means and what to try."""
+
+    RUNNING = "the run is not over"
+    CONVERGED = "converged: both residual tests, the mismatch test and the objective test passed"
+    MAX_ITERATIONS = "stopped at the iteration limit: raise max_iterations, or use the adaptive penalty"
+    TIME_LIMIT = "stopped at the time limit: raise it, or continue from this result's prices and values"
+    INTERRUPTED = "interrupted by the user"
+    STOPPED = "stopped by the callback"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is asked to do.
+
+    penalty: name of a policy ("adaptive", "classical") or an object with the PenaltyPolicy protocol.
+    consensus_tolerance: largest mismatch allowed, as a share of each entry's scale.
+    optimality_tolerance: estimated objective error allowed, as a share of the boundary turnover.
+    absolute_tolerance, relative_tolerance: of Boyd's residual test (Boyd et al. 2011, eq. 3.12),
+    in scaled units (values by scale, prices by price_scale).
+    initial_price, initial_values: {coupling: {quantity: array (periods,)}}; both start at 0 where not given.
+    final_accuracy: accuracy that agents are asked for before a stop is accepted, as a share of scale.
+    callback: called with a Progress after every iteration; a true return stops the run.
+    relay_all: put a relay agent on every coupling (textbook general-form consensus).
+    """
+
+    penalty: Any = "adaptive"
+    scheme: str = "two-block"
+    max_iterations: int = 500
+    consensus_tolerance: float = 1e-3
+    optimality_tolerance: float = 1e-4
+    absolute_tolerance: float = 1e-4
+    relative_tolerance: float = 1e-3
+    final_accuracy: float = 1e-6
+    time_limit_seconds: float | None = None
+    initial_price: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    initial_values: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    callback: Callable[[Progress], Any] | None = None
+    relay_all: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            raise InputError(f"settings: scheme is {self.scheme!r}, expected one of {', '.join(SCHEMES)}")
+        whole = isinstance(self.max_iterations, (int, np.integer)) and not isinstance(self.max_iterations, bool)
+        if not whole or self.max_iterations < 1:
+            raise InputError(f"settings: max_iterations is {self.max_iterations!r}, expected a whole number of at least 1")
+        for key in ("consensus_tolerance", "optimality_tolerance", "absolute_tolerance", "final_accuracy"):
+            _check_positive(key, getattr(self, key))
+        if self.relative_tolerance != 0:
+            _check_positive("relative_tolerance", self.relative_tolerance)
+        if self.time_limit_seconds is not None:
+            _check_positive("time_limit_seconds", self.time_limit_seconds)
+
+
+def _check_positive(key: str, value: Any) -> None:
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not np.isfinite(value) or value <= 0:
+        raise InputError(f"settings: {key} is {value!r}, expected a finite number above 0")
+
+
+@dataclass
+class State:
+    """What evolves; every array has shape (n,) over the layout's entries.
+
+    lower, upper: both sides' latest values, in the quantity's unit. price: EUR per unit and period,
+    unscaled, so a change of penalty rescales nothing. penalty: EUR per unit squared and period.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    price: np.ndarray
+    penalty: np.ndarray
+    iteration: int = 0
+    accuracy: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Norms of one iteration and what they are held against.
+
+    primal, dual and their tolerances: 2-norms in scaled units. mismatch: largest |lower - upper| as
+    a share of scale. objective_error: estimated, as a share of the boundary turnover.
+    """
+
+    primal: float
+    dual: float
+    primal_tolerance: float
+    dual_tolerance: float
+    mismatch: float
+    objective_error: float
+
+    def boyd_passed(self) -> bool:
+        return self.primal <= self.primal_tolerance and self.dual <= self.dual_tolerance
+
+    def passed(self, settings: Settings) -> bool:
+        return (
+            self.boyd_passed()
+            and self.mismatch <= settings.consensus_tolerance
+            and self.objective_error <= settings.optimality_tolerance
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of the history. penalty: geometric mean over entries, in scaled units; objective_eur:
+    None unless every agent shares its cost."""
+
+    iteration: int
+    residuals: Residuals
+    penalty: float
+    objective_eur: float | None
+    model_error: float
+    accuracy: float
+    inner_iterations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BoundaryResult:
+    """One quantity of one coupling: lower and upper values (in the unit) and price (EUR per unit and
+    period), each of shape (periods,)."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+    price: np.ndarray
+    unit: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall seconds by where they went, seen from the driving rank.
+
+    agents, operators: the first and the second side's solves, on the slowest rank of each exchange.
+    """
+
+    wall: float = 0.0
+    agents: float = 0.0
+    operators: float = 0.0
+    communication: float = 0.0
+    waiting: float = 0.0
+    engine: float = 0.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found.
+
+    boundary: {coupling: {quantity: BoundaryResult}}. solutions: {agent: its private schedule}, for the
+    agents that live on this rank. objective: sum of the agents' costs in EUR, None if one does not
+    share it. turnover: sum of |price x value| over all entries, in EUR. certified_gap: None, no proof.
+    solve_seconds: {agent: mean seconds an answer}.
+    """
+
+    status: Status
+    iterations: int
+    objective: float | None
+    turnover: float
+    residuals: Residuals
+    boundary: dict[str, dict[str, BoundaryResult]]
+    solutions: dict[str, Any]
+    history: tuple[Progress, ...]
+    timing: Timing
+    bytes_exchanged: int
+    solve_seconds: dict[str, float]
+    certified_gap: float | None = None
+
+    @property
+    def converged(self) -> bool:
+        return self.status is Status.CONVERGED

@@ -1,0 +1,70 @@
+"""The in-process transport: all agents in this process, answering on a few threads.
+
+OSQP releases the GIL while it solves, so threads give real parallelism without copies.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from admm.errors import TielineError
+from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, timed_answer
+from admm.wire import answer_bytes, question_bytes
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class InProcessTransport:
+    """Every agent is an object here. threads: how many answer at once (default: the cores)."""
+
+    rank, ranks = 0, 1
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads or available_cores()
+        self._pool: ThreadPoolExecutor | None = None
+        self.traffic = Traffic()
+
+    def start(self, agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> None:
+        self._agents = agents
+        for name, boundary in boundaries.items():
+            agents[name].prepare(boundary)
+        if self._threads > 1:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="agent")
+
+    def refuse(self, error: Exception) -> None:
+        """Nothing to do: there is no other rank."""
+
+    def ask(self, questions: Mapping[str, Question]) -> dict[str, Answer]:
+        if self._pool is None or len(questions) == 1:
+            answers = {name: timed_answer(self._agents[name], question) for name, question in questions.items()}
+        else:
+            answers = self._ask_threads(questions)
+        for name, question in questions.items():
+            entries, reason = question.price.size, getattr(answers[name], "reason", "")
+            self.traffic.bytes += question_bytes(entries) + answer_bytes(entries, reason)
+        return answers
+
+    def _ask_threads(self, questions: Mapping[str, Question]) -> dict[str, Answer]:
+        handler = signal.getsignal(signal.SIGINT)
+        futures = {n: self._pool.submit(timed_answer, self._agents[n], q) for n, q in questions.items()}
+        try:
+            return {name: future.result() for name, future in futures.items()}
+        finally:
+            # Concurrent OSQP solves leave OSQP's own Ctrl-C handler behind.
+            if threading.current_thread() is threading.main_thread() and handler is not None:
+                signal.signal(signal.SIGINT, handler)
+
+    def serve(self) -> None:
+        raise TielineError("the in-process transport has no other ranks to serve")
+
+    def finish(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None

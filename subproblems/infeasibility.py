@@ -1,0 +1,46 @@
+"""Why a program has no feasible point, in words: which device, which limit, which periods."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from subproblems.quadratic_program import QuadraticProgram
+
+SHARE = 1e-3
+"""Rows whose weight in the certificate is below this share of the largest are left out."""
+MOST_BLOCKS = 6
+
+
+def explain(qp: QuadraticProgram, certificate: np.ndarray) -> str:
+    """The constraints in conflict, from a certificate of infeasibility in scaled rows, shape (m,).
+
+    Farkas: weights y on the rows with A'y = 0 and u'y+ - l'y- < 0 prove that no point satisfies all
+    rows with a non-zero weight; those rows are in conflict.
+    """
+    weight = np.abs(certificate)
+    involved = weight > SHARE * weight.max(initial=0.0)
+    if not involved.any():
+        return "no point satisfies all constraints"
+    if not qp.rows:
+        return f"rows {_ranges(np.flatnonzero(involved))} contradict each other"
+    found = []
+    for block in qp.rows:
+        at = np.flatnonzero(involved[block.entries])
+        if at.size:
+            found.append((weight[block.entries].max(), f"{block.name} ({_periods(at, block.length)})"))
+    found.sort(key=lambda pair: -pair[0])
+    words = [text for _, text in found[:MOST_BLOCKS]]
+    more = f" and {len(found) - MOST_BLOCKS} more" if len(found) > MOST_BLOCKS else ""
+    return "these constraints contradict each other: " + "; ".join(words) + more
+
+
+def _periods(at: np.ndarray, length: int) -> str:
+    if at.size == length:
+        return "all periods"
+    return ("period " if at.size == 1 else "periods ") + _ranges(at)
+
+
+def _ranges(at: np.ndarray) -> str:
+    """Sorted whole numbers as "2-5, 8"."""
+    groups = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
+    return ", ".join(str(g[0]) if g.size == 1 else f"{g[0]}-{g[-1]}" for g in groups)

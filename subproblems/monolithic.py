@@ -1,0 +1,155 @@
+"""All agents stacked into one QP and solved by Clarabel: the centralised reference.
+
+    minimise    sum_a f_a(x_a)   subject to   l_a <= A_a x_a <= u_a,   y_c - z_c = 0 for every coupling c
+
+It shares no solver with the agents, and the multiplier of y - z = 0 is the price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from admm import Coupling, InfeasibleError, SolverError
+from admm.couplings import Layout
+from subproblems.infeasibility import explain
+from subproblems.quadratic_program import INFINITE, QuadraticProgram
+
+GAP_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class MonolithicSolution:
+    """objective_eur: sum of all costs. x: {agent: (n_a,)}. price and value: (n,) over the layout's entries,
+    EUR per unit and period and in the unit. turnover_eur: sum of |price x value|."""
+
+    objective_eur: float
+    x: dict[str, np.ndarray]
+    price: np.ndarray
+    value: np.ndarray
+    layout: Layout
+
+    @property
+    def turnover_eur(self) -> float:
+        return float(np.abs(self.price * self.value).sum())
+
+    def boundary(self) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+        """{coupling: {quantity: (value, price)}}, each (periods,)."""
+        found: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+        for block in self.layout.blocks:
+            pair = (self.value[block.entries], self.price[block.entries])
+            found.setdefault(block.coupling.name, {})[block.quantity.name] = pair
+        return found
+
+
+def solve_monolithic(
+    programs: Mapping[str, QuadraticProgram], couplings: Sequence[Coupling]
+) -> MonolithicSolution:
+    """Solve all programs as one. Raises InfeasibleError, with the constraints in conflict, or SolverError."""
+    layout = Layout(couplings)
+    names = list(programs)
+    start = dict(zip(names, np.cumsum([0, *(programs[n].size for n in names)]), strict=False))
+    scale = np.concatenate([_scale_of(programs[n], "variable_scale", programs[n].size) for n in names])
+    money = float(np.mean(layout.price_scale * layout.scale))
+    P = sp.block_diag([_curvature(programs[n]) for n in names], format="csc")
+    q = np.concatenate([programs[n].q - programs[n].proximal_weight * programs[n].proximal_center for n in names])
+    ties = _ties(layout, programs, start, scale.size)
+    rows = [sp.diags(1 / _scale_of(programs[n], "row_scale", programs[n].l.size)) @ programs[n].A for n in names]
+    A = sp.vstack([sp.block_diag(rows), sp.diags(1 / layout.scale) @ ties], format="csc") @ sp.diags(scale)
+    lower, upper = (_stacked_bounds(programs, names, key, layout.size) for key in ("l", "u"))
+    x, multiplier = _clarabel(sp.diags(scale) @ P @ sp.diags(scale) / money, scale * q / money, A, lower, upper, programs)
+    x = scale * x
+    split = {n: x[start[n] : start[n] + programs[n].size] for n in names}
+    price = multiplier[-layout.size :] * money / layout.scale
+    objective = sum(programs[n].cost_eur(split[n]) for n in names)
+    return MonolithicSolution(float(objective), split, price, _values(layout, programs, split), layout)
+
+
+def _curvature(program: QuadraticProgram) -> sp.csc_matrix:
+    return program.P + sp.diags(program.proximal_weight)
+
+
+def _scale_of(program: QuadraticProgram, key: str, size: int) -> np.ndarray:
+    given = getattr(program, key)
+    return np.ones(size) if given is None else given
+
+
+def _stacked_bounds(programs: Mapping[str, QuadraticProgram], names: list[str], key: str, ties: int) -> np.ndarray:
+    parts = [getattr(programs[n], key) / _scale_of(programs[n], "row_scale", programs[n].l.size) for n in names]
+    return np.concatenate([*parts, np.zeros(ties)])
+
+
+def _ties(
+    layout: Layout, programs: Mapping[str, QuadraticProgram], start: Mapping[str, int], size: int
+) -> sp.csc_matrix:
+    """Rows y - z, shape (n, all variables)."""
+    rows, columns, data = [], [], []
+    for block in layout.blocks:
+        for agent, sign in ((block.coupling.lower, 1.0), (block.coupling.upper, -1.0)):
+            at = programs[agent].boundary[block.coupling.name, block.quantity.name]
+            rows.append(np.arange(block.entries.start, block.entries.stop))
+            columns.append(start[agent] + at)
+            data.append(np.full(at.size, sign))
+    entries = (np.concatenate(data), (np.concatenate(rows), np.concatenate(columns)))
+    return sp.csc_matrix(entries, shape=(layout.size, size))
+
+
+def _values(
+    layout: Layout, programs: Mapping[str, QuadraticProgram], x: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """The lower agents' boundary values, shape (n,)."""
+    keys = [(b.coupling.lower, (b.coupling.name, b.quantity.name)) for b in layout.blocks]
+    return np.concatenate([x[agent][programs[agent].boundary[key]] for agent, key in keys])
+
+
+def _clarabel(
+    P: sp.csc_matrix,
+    q: np.ndarray,
+    A: sp.csc_matrix,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    programs: Mapping[str, QuadraticProgram],
+) -> tuple[np.ndarray, np.ndarray]:
+    """x and the multipliers of the rows (positive at the upper bound), by Clarabel's conic form Ax + s = b."""
+    import clarabel
+
+    equal = np.flatnonzero(lower == upper)
+    above = np.flatnonzero((upper < INFINITE) & (lower != upper))
+    below = np.flatnonzero((lower > -INFINITE) & (lower != upper))
+    rows = sp.csr_matrix(A)
+    stacked = sp.vstack([rows[equal], rows[above], -rows[below]], format="csc")
+    b = np.concatenate([upper[equal], upper[above], -lower[below]])
+    cones = [clarabel.ZeroConeT(equal.size), clarabel.NonnegativeConeT(above.size + below.size)]
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = GAP_TOLERANCE
+    found = clarabel.DefaultSolver(sp.triu(P, format="csc"), q, stacked, b, cones, settings).solve()
+    multiplier = np.zeros(lower.size)
+    z = np.asarray(found.z)
+    multiplier[equal] = z[: equal.size]
+    multiplier[above] += z[equal.size : equal.size + above.size]
+    multiplier[below] -= z[equal.size + above.size :]
+    _check_status(str(found.status), multiplier, programs)
+    return np.asarray(found.x), multiplier
+
+
+def _check_status(status: str, multiplier: np.ndarray, programs: Mapping[str, QuadraticProgram]) -> None:
+    if status in ("Solved", "AlmostSolved"):
+        return
+    if "PrimalInfeasible" in status:
+        raise InfeasibleError("the whole problem is infeasible: " + _conflict(multiplier, programs))
+    raise SolverError(f"the centralised solve ended with status {status}: check scales and bounds of the programs")
+
+
+def _conflict(multiplier: np.ndarray, programs: Mapping[str, QuadraticProgram]) -> str:
+    """In words, which constraints of which agents have a part in the proof of infeasibility."""
+    largest, start, words = np.abs(multiplier).max(initial=0.0), 0, []
+    for name, program in programs.items():
+        part = multiplier[start : start + program.l.size]
+        start += program.l.size
+        if np.abs(part).max(initial=0.0) > 1e-3 * largest:
+            words.append(f"{name}: {explain(program, part)}")
+    return "; ".join(words)

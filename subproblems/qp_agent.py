@@ -1,0 +1,147 @@
+"""An agent that is one QP: turns a question into numbers for a solver, and its answer back.
+
+The solver never sees natural units. With S = variable_scale, E = 1 / row_scale and c = what one scale
+unit of boundary is worth, it solves in x / S, E A S and cost / c, where the penalty term has a
+curvature of about one. An absolute tolerance then bounds the boundary error as a share of scale.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import scipy.sparse as sp
+
+from admm import AgentBoundary, Answer, AnswerStatus, InputError, Question
+from admm.interfaces import check_question_fits
+from subproblems.infeasibility import explain
+from subproblems.quadratic_program import INFINITE, QuadraticProgram
+from subproblems.solver import Numbers, SolverAnswer, make_solver
+
+INNER_SHARE = 0.5
+"""The solver's tolerance as a share of the accuracy that is asked for."""
+
+
+class QPAgent:
+    """Answers questions by solving one QuadraticProgram.
+
+    solver: "osqp" or "piqp". shares_cost: whether answers carry the cost as one scalar.
+    """
+
+    def __init__(self, qp: QuadraticProgram, solver: str = "osqp", shares_cost: bool = True) -> None:
+        if not isinstance(qp, QuadraticProgram):
+            raise InputError(f"QPAgent got {type(qp).__name__}, expected a QuadraticProgram")
+        if solver not in ("osqp", "piqp"):
+            raise InputError(f"{qp.name}: solver is '{solver}', expected 'osqp' or 'piqp'")
+        self.qp, self.solver_name, self.shares_cost = qp, solver, shares_cost
+        self.x: np.ndarray | None = None
+        self.y: np.ndarray | None = None
+
+    def prepare(self, boundary: AgentBoundary) -> None:
+        self._check_boundary(boundary)
+        self._boundary = boundary
+        self._at = np.concatenate([self.qp.boundary[c, q] for c, q, _ in boundary.keys])
+        self._money = float(0.4 * np.mean(boundary.price_scale * boundary.scale))
+        self._solver = None
+        self._scale_program()
+
+    def _check_boundary(self, boundary: AgentBoundary) -> None:
+        wanted = {(c, q): periods for c, q, periods in boundary.keys}
+        for key, at in self.qp.boundary.items():
+            if key not in wanted:
+                raise InputError(f"{self.qp.name}: boundary {key} belongs to no coupling of this agent")
+            if at.size != wanted[key]:
+                raise InputError(f"{self.qp.name}: boundary {key} has {at.size} positions, expected {wanted[key]} periods")
+        for key in wanted.keys() - self.qp.boundary.keys():
+            raise InputError(f"{self.qp.name}: has no boundary for the coupling quantity {key}")
+
+    def _scale_program(self) -> None:
+        """The program in scaled units, with a full diagonal in P and free rows that can pin the boundary."""
+        qp, n = self.qp, self.qp.size
+        nominal = float(self._boundary.scale.max())
+        self._s = np.full(n, nominal) if qp.variable_scale is None else qp.variable_scale.copy()
+        self._e = 1.0 / (np.full(qp.l.size, nominal) if qp.row_scale is None else qp.row_scale)
+        pins = sp.csc_matrix((np.ones(self._at.size), (np.arange(self._at.size), self._at)), (self._at.size, n))
+        scaled = sp.diags(self._e) @ qp.A @ sp.diags(self._s)
+        self._A = sp.csc_matrix(sp.vstack([_keep_zeros(scaled, qp.A), pins]))
+        self._A.sort_indices()
+        curvature = sp.csc_matrix(sp.diags(self._s) @ qp.P @ sp.diags(self._s)) / self._money
+        self._P, self._diagonal_at = _upper_with_full_diagonal(curvature)
+        self._base_diagonal = self._P.data[self._diagonal_at] + qp.proximal_weight * self._s**2 / self._money
+        self._q = self._s * (qp.q - qp.proximal_weight * qp.proximal_center) / self._money
+        open_ends = np.full(self._at.size, INFINITE)
+        self._l = np.concatenate([np.maximum(qp.l * self._e, -INFINITE), -open_ends])
+        self._u = np.concatenate([np.minimum(qp.u * self._e, INFINITE), open_ends])
+
+    def update(self, qp: QuadraticProgram) -> None:
+        """Take new numbers on the same pattern; the solver is kept and stays warm."""
+        same = (qp.size, qp.A.nnz, qp.P.nnz) == (self.qp.size, self.qp.A.nnz, self.qp.P.nnz)
+        if not (same and np.array_equal(qp.A.indices, self.qp.A.indices) and np.array_equal(qp.P.indices, self.qp.P.indices)):
+            raise InputError(f"{qp.name}: an update may change numbers only, not the pattern of P or A")
+        self.qp = qp
+        self._scale_program()
+
+    def answer(self, question: Question) -> Answer:
+        began = time.perf_counter()
+        check_question_fits(self.qp.name, self._boundary, question)
+        numbers = self._numbers(question)
+        if self._solver is None:
+            self._solver = make_solver(self.solver_name, numbers)
+        found = self._solver.solve(numbers, INNER_SHARE * question.accuracy)
+        return self._answer(found, time.perf_counter() - began)
+
+    def _numbers(self, question: Question) -> Numbers:
+        scale, pinned = self._s[self._at], np.isinf(question.penalty)
+        penalty = np.where(pinned, 0.0, question.penalty)
+        diagonal, q = self._base_diagonal.copy(), self._q.copy()
+        diagonal[self._at] += penalty * scale**2 / self._money
+        q[self._at] += scale * (question.price - penalty * question.reference) / self._money
+        self._P.data[self._diagonal_at] = diagonal
+        lower, upper, pins = self._l.copy(), self._u.copy(), self._l.size - self._at.size
+        lower[pins:][pinned] = upper[pins:][pinned] = (question.reference / scale)[pinned]
+        return Numbers(self._P, q, self._A, lower, upper)
+
+    def _answer(self, found: SolverAnswer, seconds: float) -> Answer:
+        reason = found.reason
+        if found.status is AnswerStatus.INFEASIBLE and found.certificate is not None:
+            reason = explain(self.qp, found.certificate[: self.qp.l.size])
+        if found.status.usable:
+            self.x = found.x * self._s
+            self.y = found.y[: self.qp.l.size] * self._e * self._money
+        shared = self.shares_cost and found.status.usable
+        return Answer(
+            values=self.x[self._at] if found.status.usable else np.zeros(self._at.size),
+            status=found.status,
+            reason=reason,
+            cost_eur=self.qp.cost_eur(self.x) if shared else None,
+            solve_seconds=seconds,
+            inner_iterations=found.iterations,
+        )
+
+    def solution(self) -> dict[str, np.ndarray]:
+        """The schedule behind the latest answer: {variable block: array}, in the blocks' units."""
+        return {} if self.x is None else self.qp.values(self.x)
+
+    def violation(self) -> float:
+        """Largest violation of the agent's own rows by the latest answer, per unit of their scale."""
+        return 0.0 if self.x is None else float(np.max(self.qp.violation(self.x) * self._e, initial=0.0))
+
+
+def _keep_zeros(scaled: sp.spmatrix, pattern: sp.csc_matrix) -> sp.csc_matrix:
+    """The scaled matrix on the given pattern: products of sparse matrices may drop stored zeros."""
+    scaled = sp.csc_matrix(scaled)
+    scaled.sort_indices()
+    if scaled.nnz == pattern.nnz:
+        return scaled
+    raise AssertionError("scaling changed the pattern of A")
+
+
+def _upper_with_full_diagonal(P: sp.csc_matrix) -> tuple[sp.csc_matrix, np.ndarray]:
+    """The upper triangle with every diagonal entry stored, and where in its data the diagonal lies."""
+    upper = sp.coo_matrix(sp.triu(P))
+    n = P.shape[0]
+    at = np.arange(n)
+    data = np.concatenate([upper.data, np.zeros(n)])
+    full = sp.csc_matrix((data, (np.concatenate([upper.row, at]), np.concatenate([upper.col, at]))), (n, n))
+    full.sort_indices()
+    return full, full.indptr[1:] - 1

@@ -1,0 +1,194 @@
+"""One agent's problem as matrices, checked when it is made.
+
+    minimise    1/2 x'Px + q'x + constant  [+ 1/2 sum(proximal_weight * (x - proximal_center)^2)]
+    subject to  l <= Ax <= u
+
+Position i of a variable means the label that `variables` gives it, row i of A the one in `rows`.
+The proximal term in brackets steers a solve and is no cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spla
+
+from admm import InputError
+
+INFINITE = 1e20
+"""Bounds of at least this size count as none."""
+SYMMETRY_TOLERANCE = 1e-9
+CONVEXITY_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Block:
+    """A named run of variables or rows. unit: of each entry. first_period: None where rows are not periods."""
+
+    name: str
+    start: int
+    length: int
+    unit: str = ""
+
+    @property
+    def entries(self) -> slice:
+        return slice(self.start, self.start + self.length)
+
+
+@dataclass(frozen=True)
+class QuadraticProgram:
+    """P: (n, n) symmetric, sparse. q: (n,). A: (m, n), sparse. l, u: (m,), infinite where open.
+
+    boundary: {(coupling, quantity): positions (periods,)} of the variables that are boundary values.
+    constant: EUR. variable_scale (n,) and row_scale (m,): nominal size of each variable and of each
+    row's value; a solver works with x / variable_scale and Ax / row_scale, so tolerances are per unit.
+    Where not given, an agent takes the largest scale of its boundary for all of them.
+    proximal_weight, proximal_center: (n,), see above.
+    """
+
+    P: sp.csc_matrix
+    q: np.ndarray
+    A: sp.csc_matrix
+    l: np.ndarray  # noqa: E741
+    u: np.ndarray
+    boundary: Mapping[tuple[str, str], np.ndarray]
+    constant: float = 0.0
+    variables: tuple[Block, ...] = ()
+    rows: tuple[Block, ...] = ()
+    variable_scale: np.ndarray | None = None
+    row_scale: np.ndarray | None = None
+    proximal_weight: np.ndarray | None = None
+    proximal_center: np.ndarray | None = None
+    name: str = field(default="quadratic program")
+
+    def __post_init__(self) -> None:
+        put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731
+        put("P", self._matrix("P"))
+        put("A", self._matrix("A"))
+        n, m = self.P.shape[0], self.A.shape[0]
+        put("q", self._vector("q", n))
+        put("l", self._vector("l", m, infinite=True))
+        put("u", self._vector("u", m, infinite=True))
+        for key, size in (("variable_scale", n), ("row_scale", m)):
+            if getattr(self, key) is not None:
+                put(key, self._vector(key, size))
+        put("proximal_weight", self._vector("proximal_weight", n, default=0.0))
+        put("proximal_center", self._vector("proximal_center", n, default=0.0))
+        put("boundary", {tuple(key): self._positions(key, at) for key, at in dict(self.boundary).items()})
+        self._check(n, m)
+
+    def _error(self, message: str) -> InputError:
+        return InputError(f"{self.name}: {message}")
+
+    def _matrix(self, key: str) -> sp.csc_matrix:
+        try:
+            matrix = sp.csc_matrix(getattr(self, key), dtype=float, copy=True)
+        except (TypeError, ValueError):
+            raise self._error(f"{key} is {type(getattr(self, key)).__name__}, expected a sparse matrix of numbers") from None
+        if not np.isfinite(matrix.data).all():
+            raise self._error(f"{key} has an entry that is not a finite number")
+        matrix.sort_indices()
+        return matrix
+
+    def _vector(self, key: str, size: int, infinite: bool = False, default: float | None = None) -> np.ndarray:
+        value = getattr(self, key)
+        if value is None and default is not None:
+            return np.full(size, default)
+        try:
+            array = np.array(value, dtype=float)
+        except (TypeError, ValueError):
+            raise self._error(f"{key} is {type(value).__name__}, expected {size} numbers") from None
+        if array.shape != (size,):
+            raise self._error(f"{key} has shape {array.shape}, expected {(size,)}")
+        if np.isnan(array).any() or (not infinite and np.isinf(array).any()):
+            raise self._error(f"{key} has a value that is not a finite number, at position {_first_bad(array)}")
+        return array
+
+    def _positions(self, key: tuple[str, str], at: np.ndarray) -> np.ndarray:
+        if not (isinstance(key, tuple) and len(key) == 2 and all(isinstance(part, str) for part in key)):
+            raise self._error(f"boundary key is {key!r}, expected (coupling, quantity)")
+        array = np.asarray(at)
+        if array.ndim != 1 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
+            raise self._error(f"boundary {key} is {at!r}, expected a list of positions of variables")
+        n = self.P.shape[0]
+        if array.min() < 0 or array.max() >= n:
+            raise self._error(f"boundary {key} names position {array.max()}, expected 0 to {n - 1}")
+        return array.astype(np.int64)
+
+    def _check(self, n: int, m: int) -> None:
+        if self.P.shape != (n, n):
+            raise self._error(f"P has shape {self.P.shape}, expected a square matrix")
+        if self.A.shape != (m, n):
+            raise self._error(f"A has shape {self.A.shape}, expected {(m, n)}: as many columns as P")
+        if (self.l > self.u).any():
+            row = int(np.argmax(self.l > self.u))
+            raise self._error(f"l is above u in row {row} ({self.row_label(row)}): {self.l[row]:g} > {self.u[row]:g}")
+        for key in ("variable_scale", "row_scale"):
+            if getattr(self, key) is not None and (getattr(self, key) <= 0).any():
+                raise self._error(f"{key} has a value that is not above 0")
+        taken = np.concatenate([*self.boundary.values()]) if self.boundary else np.empty(0, int)
+        if np.unique(taken).size != taken.size:
+            raise self._error("a variable stands for two boundary values: give each its own variable and tie them by a row")
+        _check_convex(self)
+
+    @property
+    def size(self) -> int:
+        """Number of variables."""
+        return self.q.size
+
+    def cost_eur(self, x: np.ndarray) -> float:
+        """The cost of x, shape (n,), without the proximal term."""
+        return float(0.5 * x @ (self.P @ x) + self.q @ x + self.constant)
+
+    def violation(self, x: np.ndarray) -> np.ndarray:
+        """By how much x violates each row, shape (m,), in the row's unit; 0 where it holds."""
+        value = self.A @ x
+        return np.maximum(0.0, np.maximum(self.l - value, value - self.u))
+
+    def values(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """x by the variables' names: {name: array (length,)}."""
+        blocks = self.variables or (Block("x", 0, self.size),)
+        return {block.name: x[block.entries].copy() for block in blocks}
+
+    def row_label(self, row: int) -> str:
+        for block in self.rows:
+            if block.start <= row < block.start + block.length:
+                return f"{block.name}, entry {row - block.start}"
+        return f"row {row}"
+
+    def with_numbers(self, **changes: np.ndarray) -> QuadraticProgram:
+        """The same program with other numbers; A may change in value, not in pattern."""
+        return replace(self, **changes)
+
+
+def _first_bad(array: np.ndarray) -> int:
+    return int(np.argmax(~np.isfinite(array)))
+
+
+def _check_convex(qp: QuadraticProgram) -> None:
+    """P must be symmetric and positive semidefinite: all pivots of P + a little are positive."""
+    P = qp.P
+    size = np.abs(P.data).max(initial=0.0)
+    if size == 0:
+        return
+    if abs(P - P.T).max() > SYMMETRY_TOLERANCE * size:
+        raise qp._error("P is not symmetric: expected both triangles, the same")
+    diagonal = P.diagonal()
+    if P.nnz == np.count_nonzero(diagonal):
+        lowest = diagonal.min()
+    else:
+        shifted = sp.csc_matrix(P + CONVEXITY_TOLERANCE * size * sp.identity(qp.size))
+        options = {"SymmetricMode": True, "DiagPivotThresh": 0.0}
+        try:
+            factor = spla.splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
+            lowest = factor.U.diagonal().min()
+        except RuntimeError:  # exactly singular: not positive definite although shifted
+            lowest = -size
+    if lowest < 0:
+        raise qp._error(
+            f"P is not positive semidefinite (lowest pivot {lowest:.3g}), so the program is not convex: "
+            "check the signs of the quadratic costs"
+        )
