@@ -15,8 +15,8 @@ import numpy as np
 from admm import updates
 from admm.couplings import Coupling, Layout
 from admm.errors import InfeasibleError, InputError, SolverError
-from admm.graph import LOWER_HALF, UPPER_HALF, Sides, split
-from admm.interfaces import Agent, Answer, AnswerStatus, Question, Transport, check_answer_fits
+from admm.graph import Sides, given_name, split
+from admm.interfaces import Agent, AgentBoundary, Answer, AnswerStatus, Question, Transport, check_answer_fits
 from admm.penalty import Observation, PenaltyPolicy, policy_for, unit_penalty
 from admm.relay import RelayAgent, check_is_agent
 from admm.state import BoundaryResult, Progress, Result, Settings, State, Status, Timing
@@ -46,7 +46,7 @@ def solve(
     except Exception as error:
         transport.refuse(error)
         raise
-    transport.start(owned, {name: layout.boundary(name) for name in layout.agents})
+    transport.start(owned, {name: _boundary_as_given(name, layout) for name in layout.agents})
     if transport.rank != 0:
         transport.serve()
         return None
@@ -54,6 +54,12 @@ def solve(
         return _Run(layout, sides, settings, transport, owned).result()
     finally:
         transport.finish()
+
+
+def _boundary_as_given(name: str, layout: Layout) -> AgentBoundary:
+    """An agent's boundary under the names of the couplings that the user gave, not of relayed halves."""
+    boundary = layout.boundary(name)
+    return replace(boundary, keys=tuple((given_name(c), quantity, periods) for c, quantity, periods in boundary.keys))
 
 
 def _owned_agents(
@@ -248,7 +254,7 @@ def _spread_initial(layout: Layout, given: Mapping[str, Mapping[str, np.ndarray]
     """{coupling: {quantity: array}} to one flat array, 0 where nothing is given."""
     flat, used = np.zeros(layout.size), set()
     for block in layout.blocks:
-        coupling = block.coupling.name.removesuffix(LOWER_HALF).removesuffix(UPPER_HALF)
+        coupling = given_name(block.coupling.name)
         values = given.get(coupling, {}).get(block.quantity.name)
         if values is None:
             continue
@@ -278,13 +284,10 @@ def _boundary_results(layout: Layout, sides: Sides, state: State) -> dict[str, d
     """Results by the couplings that the user gave: the two halves of a relayed one are joined again."""
     found: dict[str, dict[str, BoundaryResult]] = {}
     for block in layout.blocks:
-        name, at = block.coupling.name, block.entries
+        name, at = given_name(block.coupling.name), block.entries
         here = BoundaryResult(state.lower[at].copy(), state.upper[at].copy(), state.price[at].copy(), block.quantity.unit)
-        if block.coupling.upper in sides.relays:
-            found.setdefault(name.removesuffix(LOWER_HALF), {})[block.quantity.name] = here
-        elif block.coupling.lower in sides.relays:
-            joined = found[name.removesuffix(UPPER_HALF)]
-            joined[block.quantity.name] = replace(joined[block.quantity.name], upper=here.upper)
-        else:
-            found.setdefault(name, {})[block.quantity.name] = here
+        quantities = found.setdefault(name, {})
+        if block.coupling.lower in sides.relays:
+            here = replace(quantities[block.quantity.name], upper=here.upper)
+        quantities[block.quantity.name] = here
     return found

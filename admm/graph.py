@@ -52,6 +52,11 @@ def split(couplings: Sequence[Coupling], relay_all: bool = False) -> Sides:
     return Sides(first, second, tuple(expanded), relays)
 
 
+def given_name(coupling: str) -> str:
+    """The name that the user gave to a coupling, from that of one of its halves or its own."""
+    return coupling.removesuffix(LOWER_HALF).removesuffix(UPPER_HALF)
+
+
 def _check_names(couplings: Sequence[Coupling]) -> None:
     """Names of relays and of halves are reserved, and names are paths in the output files."""
     for coupling in couplings:
@@ -60,7 +65,7 @@ def _check_names(couplings: Sequence[Coupling]) -> None:
                 raise InputError(f"coupling '{coupling.name}': '{name}' is not allowed as a name: leave out '/'")
         for agent in (coupling.lower, coupling.upper):
             if agent.startswith(RELAY):
-                raise InputError(f"coupling '{coupling.name}': agent '{agent}' starts with '{RELAY}', which is reserved")
+                raise InputError(f"coupling '{coupling.name}': agent '{agent}' starts with the reserved '{RELAY}'")
 
 
 def _neighbours(couplings: Sequence[Coupling]) -> dict[str, list[str]]:

@@ -43,4 +43,4 @@ def _check(weights: Mapping[str, float], agents: Sequence[str], ranks: int) -> N
         if name not in weights:
             raise InputError(f"placement: agent '{name}' has no weight, expected its mean seconds an answer")
         if not (math.isfinite(weights[name]) and weights[name] > 0):
-            raise InputError(f"placement: weight of agent '{name}' is {weights[name]!r}, expected a finite number above 0")
+            raise InputError(f"placement: agent '{name}' has weight {weights[name]!r}, expected a number above 0")

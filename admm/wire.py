@@ -94,14 +94,14 @@ def unpack(data: bytes, run_id: int | None = None) -> Message:
     if magic != MAGIC:
         raise TransportError(f"a message starts with {magic!r}, expected {MAGIC!r}: it is not one of this program's")
     if version != VERSION:
-        raise TransportError(f"a message has wire version {version}, expected {VERSION}: install one release on all ranks")
+        raise TransportError(f"a message has wire version {version}, expected {VERSION}: use one release on all ranks")
     if kind not in Kind._value2member_map_:
         raise TransportError(f"a message is of the unknown kind {kind}")
     if run_id is not None and run != run_id:
-        raise TransportError(f"a {Kind(kind).name} is of run {run:x}, expected run {run_id:x}: it is left over from another run")
+        raise TransportError(f"a {Kind(kind).name} is left over from another run: {run:x}, expected {run_id:x}")
     if length > TEXT_LIMIT_BYTES or len(data) != HEADER.size + NUMBER.itemsize * count + length:
         raise TransportError(
-            f"a {Kind(kind).name} has {len(data)} bytes, but its header promises {count} numbers and {length} bytes of text"
+            f"a {Kind(kind).name} has {len(data)} bytes, its header promises {count} numbers and {length} bytes of text"
         )
     numbers = np.frombuffer(data, dtype=NUMBER, count=count, offset=HEADER.size).astype(float)
     return Message(Kind(kind), run, sequence, agent, status, flags, numbers, _decode(data[len(data) - length :]))
@@ -115,11 +115,12 @@ def expect(message: Message, kind: Kind, sequence: int, agent: int = NO_AGENT) -
         ("agent", message.agent, agent),
     ):
         if found != wanted:
-            raise TransportError(f"a {message.kind.name} came with {word} {found}, expected {wanted}: it is late or lost its way")
+            raise TransportError(f"a {message.kind.name} came with {word} {found}, expected {wanted}: late or stray")
     return message
 
 
 def question_message(run_id: int, sequence: int, agent: int, question: Question) -> Message:
+    """A question as a message: iteration and accuracy, then price, reference and penalty."""
     scalars = np.array([question.iteration, question.accuracy])
     numbers = np.concatenate([scalars, question.price, question.reference, question.penalty])
     return Message(Kind.QUESTION, run_id, sequence, agent, flags=SETTLE * bool(question.settle), numbers=numbers)
@@ -132,11 +133,13 @@ def read_question(message: Message, entries: int) -> Question:
     iteration, accuracy = numbers[:QUESTION_SCALARS]
     _check_finite(message, numbers[: numbers.size - entries])
     if np.isnan(penalty).any() or (penalty < 0).any() or accuracy <= 0 or iteration < 0 or iteration % 1:
-        raise TransportError("a QUESTION has a penalty below 0, an accuracy of 0 or an iteration that is no whole number")
+        raise TransportError("a QUESTION has a negative penalty, an accuracy of 0 or a fractional iteration")
     return Question(int(iteration), price, reference, penalty, float(accuracy), bool(message.flags & SETTLE))
 
 
-def answer_message(run_id: int, sequence: int, agent: int, answer: Answer) -> Message:
+def answer_message(run_id: int, sequence: int, agent: int, answer: Answer, entries: int) -> Message:
+    """An answer on `entries` boundary entries; values that are not usable anyway travel as zeros."""
+    values = answer.values if answer.status.usable else np.zeros(entries)
     scalars = np.array(
         [
             0.0 if answer.cost_eur is None else answer.cost_eur,
@@ -147,7 +150,7 @@ def answer_message(run_id: int, sequence: int, agent: int, answer: Answer) -> Me
         ]
     )
     flags = HAS_COST * (answer.cost_eur is not None) | HAS_BOUND * (answer.bound_eur is not None)
-    numbers = np.concatenate([scalars, answer.values])
+    numbers = np.concatenate([scalars, values])
     return Message(Kind.ANSWER, run_id, sequence, agent, int(answer.status), flags, numbers, answer.reason)
 
 

@@ -34,6 +34,9 @@ class HorizonTable(Strict):
     start: datetime = Field(description="start of the first period, UTC")
     periods: int = Field(ge=1, le=2688, description="number of periods")
     step_minutes: int = Field(description="length of a period, a divisor of 60 minutes")
+    utc_offset_hours: Annotated[float, Field(ge=-14, le=14)] = Field(
+        default=0.0, description="local time minus UTC: hours of the day in agents' files are local"
+    )
 
 
 class PriceTable(Strict):
@@ -67,6 +70,7 @@ class DistributionTable(Strict):
     load_profile: str | float = Field(default=1.0, description="column of the public profiles, or a number")
     load_scale: NotNegative = Field(default=1.0, description="factor on the source's loads")
     reactive_support: tuple[ReactiveSupport, ...] = ()
+    solve_ms: Positive | None = Field(default=None, description="measured time of one answer, to balance ranks")
 
 
 class TransmissionTable(Strict):
@@ -83,6 +87,7 @@ class TransmissionTable(Strict):
     reserve_up_share: NotNegative = Field(default=0.0, description="up reserve required, as a share of the load of the period")
     reserve_down_share: NotNegative = Field(default=0.0, description="down reserve required, as a share of the load of the period")
     reserve_cost_eur_per_mwh: NotNegative = Field(default=5.0, description="a generator's price of reserve, per MW and hour")
+    solve_ms: Positive | None = Field(default=None, description="measured time of one answer, to balance ranks")
 
 
 class AgentTable(Strict):
@@ -139,7 +144,7 @@ class CaseFolder:
     def _horizon(self) -> Horizon:
         given = self.table.horizon
         try:
-            return Horizon(given.start, given.periods, given.step_minutes)
+            return Horizon(given.start, given.periods, given.step_minutes, given.utc_offset_hours)
         except InputError as error:
             raise InputError(f"{self.path}: [horizon] {error}") from None
 

@@ -14,12 +14,14 @@ HOURS_PER_DAY = 24
 class Horizon:
     """`periods` periods of `step_minutes` minutes, the first of which begins at `start` (UTC).
 
+    utc_offset_hours: local time minus UTC; hours of the day in devices (arrivals, windows) are local.
     Raises InputError unless the step divides an hour and the start is a UTC time on a step.
     """
 
     start: datetime
     periods: int
     step_minutes: int
+    utc_offset_hours: float = 0.0
 
     def __post_init__(self) -> None:
         self._check_step()
@@ -32,7 +34,7 @@ class Horizon:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"horizon: {key} is {value!r}, expected a whole number of at least 1")
         if 60 % self.step_minutes:
-            raise InputError(f"horizon: step_minutes is {self.step_minutes}, expected a divisor of 60, such as 15 or 60")
+            raise InputError(f"horizon: step_minutes is {self.step_minutes}, expected a divisor of 60 such as 15")
 
     def _check_start(self) -> None:
         start = self.start
@@ -53,8 +55,8 @@ class Horizon:
 
     @property
     def first_hour(self) -> float:
-        """Hours from 00:00 UTC of the first day to the start."""
-        return self.start.hour + self.start.minute / 60
+        """Hours from local midnight of the first day to the start."""
+        return (self.start.hour + self.start.minute / 60 + self.utc_offset_hours) % HOURS_PER_DAY
 
     @property
     def periods_per_day(self) -> int:

@@ -62,8 +62,7 @@ class QPAgent:
         self._s = np.full(n, nominal) if qp.variable_scale is None else qp.variable_scale.copy()
         self._e = 1.0 / (np.full(qp.l.size, nominal) if qp.row_scale is None else qp.row_scale)
         pins = sp.csc_matrix((np.ones(self._at.size), (np.arange(self._at.size), self._at)), (self._at.size, n))
-        scaled = sp.diags(self._e) @ qp.A @ sp.diags(self._s)
-        self._A = sp.csc_matrix(sp.vstack([_keep_zeros(scaled, qp.A), pins]))
+        self._A = sp.csc_matrix(sp.vstack([_scaled(qp.A, self._e, self._s), pins]))
         self._A.sort_indices()
         curvature = sp.csc_matrix(sp.diags(self._s) @ qp.P @ sp.diags(self._s)) / self._money
         self._P, self._diagonal_at = _upper_with_full_diagonal(curvature)
@@ -127,13 +126,11 @@ class QPAgent:
         return 0.0 if self.x is None else float(np.max(self.qp.violation(self.x) * self._e, initial=0.0))
 
 
-def _keep_zeros(scaled: sp.spmatrix, pattern: sp.csc_matrix) -> sp.csc_matrix:
-    """The scaled matrix on the given pattern: products of sparse matrices may drop stored zeros."""
-    scaled = sp.csc_matrix(scaled)
-    scaled.sort_indices()
-    if scaled.nnz == pattern.nnz:
-        return scaled
-    raise AssertionError("scaling changed the pattern of A")
+def _scaled(matrix: sp.csc_matrix, rows: np.ndarray, columns: np.ndarray) -> sp.csc_matrix:
+    """diag(rows) matrix diag(columns) on the same pattern: scipy's products drop stored zeros."""
+    scaled = matrix.copy()
+    scaled.data *= rows[matrix.indices] * np.repeat(columns, np.diff(matrix.indptr))
+    return scaled
 
 
 def _upper_with_full_diagonal(P: sp.csc_matrix) -> tuple[sp.csc_matrix, np.ndarray]:

@@ -189,7 +189,12 @@ def _flexibility_variable(builder: Builder, reservoir: Reservoir, group: Sequenc
 
 
 def _power_rows(
-    builder: Builder, reservoir: Reservoir, group: Sequence[Leg], legs: Mapping[str, Block], block: Block, direction: str
+    builder: Builder,
+    reservoir: Reservoir,
+    group: Sequence[Leg],
+    legs: Mapping[str, Block],
+    block: Block,
+    direction: str,
 ) -> None:
     """up <= power of consuming legs + room above feeding legs; down <= room above consuming + power of feeding ones."""
     up = direction == "up"
@@ -209,7 +214,7 @@ def _state_rows(
     direction: str,
     product_periods: int,
 ) -> None:
-    """state - response award >= floor where the call lowers the state, state + response award <= ceiling where it raises it.
+    """state - response award >= floor if a call lowers the state, state + response award <= ceiling if it raises it.
 
     The effect of 1 kW is that of the group's least favourable leg, so delivery does not hang on which leg delivers.
     """

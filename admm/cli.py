@@ -1,0 +1,93 @@
+"""The command `tieline`: arguments and exit codes. What a command does is in `admm.commands`.
+
+Nothing heavy is imported before the arguments are read, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+EXIT_CODES = """exit codes: 0 converged; 2 bad input; 3 stopped before convergence (results saved and marked so);
+4 an agent is infeasible; 75 a rank was lost; 130 interrupted"""
+ONE_THREAD_EACH = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tieline",
+        description="Coordinate energy communities, distribution and transmission operators by ADMM.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_run(commands)
+    _add_centralised(commands)
+    check = commands.add_parser("check", help="validate a case, every agent's feasibility included, and stop")
+    _add_case(check)
+    commands.add_parser("cases", help="list the bundled cases")
+    return parser
+
+
+def _add_case(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("case", metavar="CASE", help="a case folder, a bundled case, or either with :VARIANT")
+
+
+def _add_run(commands: argparse._SubParsersAction) -> None:
+    run = commands.add_parser("run", help="run the coordination; also under mpirun")
+    _add_case(run)
+    run.add_argument("--penalty", default="adaptive", metavar="POLICY", help="adaptive (default), classical, or NAME:VALUE")
+    run.add_argument("--scheme", default="two-block", help="two-block (default)")
+    run.add_argument("--out", metavar="DIR", help="output folder (default: results/CASE)")
+    run.add_argument("--max-iterations", type=int, default=500, metavar="N")
+    run.add_argument("--tolerance", type=float, default=1e-3, metavar="X", help="largest mismatch, as a share of scale")
+    run.add_argument("--optimality-tolerance", type=float, default=1e-4, metavar="X", help="as a share of the boundary turnover")
+    run.add_argument("--time-limit", type=float, metavar="SECONDS")
+    run.add_argument("--qp-solver", default="osqp", choices=("osqp", "piqp"))
+    run.add_argument("--deadline", type=float, default=600.0, metavar="SECONDS", help="how long a rank may be silent")
+
+
+def _add_centralised(commands: argparse._SubParsersAction) -> None:
+    centralised = commands.add_parser("centralised", help="solve the case as one QP with an independent solver")
+    _add_case(centralised)
+    centralised.add_argument("--out", metavar="DIR", help="output folder (default: results/CASE-centralised)")
+    centralised.add_argument(
+        "--save-reference", action="store_true", help="keep the objective in the case folder, for later runs to compare"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    parser = build_parser()
+    given = parser.parse_args(arguments)
+    if given.version:
+        from admm import __version__
+
+        print(f"tieline {__version__}")
+        return 0
+    if given.command is None:
+        parser.print_help()
+        return 2
+    for variable in ONE_THREAD_EACH:  # before numpy is used: agents run side by side already
+        os.environ.setdefault(variable, "1")
+    return _dispatch(given)
+
+
+def _dispatch(given: argparse.Namespace) -> int:
+    from admm import commands
+    from admm.errors import TielineError
+
+    try:
+        return getattr(commands, given.command)(given)
+    except TielineError as error:
+        if getattr(error, "already_reported", False):
+            return error.exit_code
+        print(f"tieline: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("tieline: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0

@@ -1,0 +1,269 @@
+"""What each command of `tieline` does. With `cli`, the only module that knows the other packages."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+from admm import Agent, InProcessTransport, InputError, Result, Settings, Status, TielineError, solve
+from admm.history import HistoryWriter, write_boundary, write_private
+from admm.launch import launched_under_mpi
+from admm.output import BOUNDARY, HISTORY, OutputFolder, result_summary, versions
+from admm.progress import ProgressPrinter
+from networks.case import SIGNS, Case, load_case
+
+EXIT_NOT_CONVERGED, EXIT_INTERRUPTED = 3, 130
+
+
+# ---------------------------------------------------------------------- run
+
+
+def run(given: argparse.Namespace) -> int:
+    """`tieline run`: alone in this process, or as one rank of several."""
+    if not launched_under_mpi():
+        return _run(given, InProcessTransport())
+    from admm.mpi import MpiTransport, abort_on_exception, world
+
+    comm = world()
+    with abort_on_exception(comm):
+        try:
+            return _run(given, MpiTransport(comm, given.deadline))
+        except TielineError as error:
+            error.already_reported = comm.Get_rank() != 0  # every rank raises it, one says so
+            raise
+
+
+def _run(given: argparse.Namespace, transport) -> int:
+    driving = transport.rank == 0
+    out = OutputFolder(given.out or f"results/{given.case.replace(':', '-').rstrip('/').split('/')[-1]}")
+    case, settings, agents = _prepare(given, transport, out)
+    printer = ProgressPrinter() if driving else nullcontext()
+    history = _LazyHistory(out) if driving else None
+    facts: dict[str, Any] = {}
+    try:
+        with printer as show:
+            if driving:
+                print(_headline(case, given, transport.ranks))
+                settings = _with_callback(settings, lambda progress: (history(progress), show(progress))[0])
+            result = solve(agents, case.couplings, settings, transport)
+        facts = _finish_agents(case, agents, out)
+    finally:
+        if history is not None:
+            history.close()
+        gathered = transport.gather_text(json.dumps(facts))
+    return _conclude(case, given, result, out, [json.loads(text) for text in gathered]) if driving else 0
+
+
+def _prepare(given: argparse.Namespace, transport, out: OutputFolder) -> tuple[Case, Settings, dict[str, Agent]]:
+    """Everything that can be wrong with the input; under MPI a rank's error reaches all ranks."""
+    try:
+        settings = Settings(
+            penalty=given.penalty,
+            scheme=given.scheme,
+            max_iterations=given.max_iterations,
+            consensus_tolerance=given.tolerance,
+            optimality_tolerance=given.optimality_tolerance,
+            time_limit_seconds=given.time_limit,
+        )
+        if transport.rank == 0:
+            out.check()
+        case = load_case(given.case)
+        owned = _owned(case, transport)
+        return case, settings, {name: case.build_agent(name, given.qp_solver) for name in owned}
+    except TielineError as error:
+        transport.refuse(error)
+        raise
+
+
+def _owned(case: Case, transport) -> list[str]:
+    """The agents of this rank: balanced by solve time, found alike on every rank without a message."""
+    if transport.ranks == 1:
+        return list(case.agents)
+    from admm.graph import split
+    from admm.placement import balance
+
+    sides = split(case.couplings)
+    placement = balance(case.solve_weights(), (sides.first, sides.second), transport.ranks)
+    return [name for name, rank in placement.items() if rank == transport.rank]
+
+
+class _LazyHistory:
+    """Prepares the output folder at the first iteration: bad input leaves an older result alone."""
+
+    def __init__(self, out: OutputFolder) -> None:
+        self._out, self._writer = out, None
+
+    def __call__(self, progress) -> None:
+        if self._writer is None:
+            self._out.prepare()
+            self._writer = HistoryWriter(self._out / HISTORY)
+        self._writer.append(progress)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _with_callback(settings: Settings, callback) -> Settings:
+    from dataclasses import replace
+
+    return replace(settings, callback=callback)
+
+
+def _finish_agents(case: Case, agents: Mapping[str, Agent], out: OutputFolder) -> dict[str, Any]:
+    """Write this rank's private results; what is told of them: digests, worst violation, the AC check."""
+    from networks.distribution import DistributionAgent
+
+    facts: dict[str, Any] = {"digests": {name: case.private_digest(name) for name in agents}}
+    facts["violation_pu"] = max((agent.violation() for agent in agents.values()), default=0.0)
+    for name, agent in agents.items():
+        solution = agent.solution()
+        write_private(out.private(name), solution, agent.units(), agent.cost_eur())
+        if isinstance(agent, DistributionAgent):
+            check = agent.ac_check()
+            facts.setdefault("ac", []).append([check.max_voltage_error_pu, check.max_loss_error])
+    return facts
+
+
+def _conclude(case: Case, given: argparse.Namespace, result: Result, out: OutputFolder, facts: list[dict]) -> int:
+    write_boundary(out / BOUNDARY, result, SIGNS)
+    summary = {
+        "case": case.name,
+        "case_sha256": _case_digest(case, facts),
+        "scheme": given.scheme,
+        "penalty": given.penalty,
+        **result_summary(result),
+        "ranks": len(facts),
+        "agents": len(case.agents),
+        "qp_solver": given.qp_solver,
+        "max_violation_pu": max(fact["violation_pu"] for fact in facts),
+        "ac_max_voltage_error_pu": max(error for fact in facts for error, _ in fact.get("ac", [])),
+        "ac_max_loss_error": max(error for fact in facts for _, error in fact.get("ac", [])),
+    }
+    summary |= _against_reference(case, summary)
+    out.complete(summary)
+    print(_closing_words(result, summary, out))
+    if result.status is Status.INTERRUPTED:
+        return EXIT_INTERRUPTED
+    return 0 if result.converged else EXIT_NOT_CONVERGED
+
+
+def _case_digest(case: Case, facts: list[dict]) -> str:
+    """SHA-256 over the public files and, by name, the owners' digests of the private ones."""
+    private = sorted((name, digest) for fact in facts for name, digest in fact["digests"].items())
+    return hashlib.sha256(case.public_digest() + json.dumps(private).encode()).hexdigest()
+
+
+def _against_reference(case: Case, summary: dict[str, Any]) -> dict[str, Any]:
+    """The centralised optimum and the distance to it, where one was saved for exactly this case."""
+    reference = case.folder.reference().get(case.name)
+    if reference is None or reference["case_sha256"] != summary["case_sha256"] or summary["objective_eur"] is None:
+        return {"reference_objective_eur": None, "gap_to_reference": None}
+    gap = (summary["objective_eur"] - reference["objective_eur"]) / reference["turnover_eur"]
+    return {"reference_objective_eur": reference["objective_eur"], "gap_to_reference": gap}
+
+
+def _headline(case: Case, given: argparse.Namespace, ranks: int) -> str:
+    horizon = case.horizon
+    where = f"{ranks} ranks" if ranks > 1 else "one process"
+    return (
+        f"{case.name}: {len(case.communities)} communities, {len(case.operators)} operators, {horizon.periods} periods of "
+        f"{horizon.step_minutes} minutes from {horizon.start:%Y-%m-%d %H:%MZ}; penalty {given.penalty}, {where}"
+    )
+
+
+def _closing_words(result: Result, summary: dict[str, Any], out: OutputFolder) -> str:
+    seen, timing = result.residuals, result.timing
+    gap = summary["gap_to_reference"]
+    objective = "not shared" if result.objective is None else f"{result.objective:.4f} EUR"
+    parts = [
+        ("status", result.status.value),
+        ("iterations", f"{result.iterations}"),
+        ("objective", objective),
+        ("gap to reference", "unknown (tieline centralised CASE --save-reference)" if gap is None else f"{gap:+.1e} of turnover"),
+        ("primal residual", f"{seen.primal:.3g} (tolerance {seen.primal_tolerance:.3g})"),
+        ("dual residual", f"{seen.dual:.3g} (tolerance {seen.dual_tolerance:.3g})"),
+        ("largest mismatch", f"{seen.mismatch:.2e} of scale"),
+        ("agents' constraints", f"largest violation {summary['max_violation_pu']:.1e} per unit"),
+        ("AC check", f"voltages within {summary['ac_max_voltage_error_pu']:.1e} pu, losses within "
+                     f"{100 * summary['ac_max_loss_error']:.3f} % of pandapower's, all periods"),
+        ("time", f"{timing.wall:.2f} s: agents {timing.agents:.2f}, operators {timing.operators:.2f}, communication "
+                 f"{timing.communication:.2f}, waiting {timing.waiting:.2f}, engine {timing.engine:.2f}"),
+        ("exchanged", f"{result.bytes_exchanged / 1e6:.2f} MB"),
+        ("results", f"{out.path}/"),
+    ]  # fmt: skip
+    return "\n".join(f"  {name:20} {words}" for name, words in parts)
+
+
+# -------------------------------------------------------------- centralised
+
+
+def centralised(given: argparse.Namespace) -> int:
+    """`tieline centralised`: the same problem as one QP, by Clarabel, with the same flow corrections."""
+    from networks.centralised import solve_centralised
+
+    _one_process("centralised")
+    case = load_case(given.case)
+    out = OutputFolder(given.out or f"results/{given.case.replace(':', '-').rstrip('/').split('/')[-1]}-centralised")
+    out.check()
+    print(f"{case.name}: one QP of all {len(case.agents)} agents, solved by Clarabel, flows corrected until exact")
+    found = solve_centralised(case, report=print)
+    facts = [{"digests": {name: case.private_digest(name) for name in case.agents}}]
+    summary = {
+        "case": case.name,
+        "case_sha256": _case_digest(case, facts),
+        "scheme": "centralised",
+        "converged": True,
+        "objective_eur": found.solution.objective_eur,
+        "turnover_eur": found.solution.turnover_eur,
+        "corrections": found.corrections,
+        "flow_error_pu": found.flow_error_pu,
+        "wall_seconds": found.seconds,
+        "versions": versions(),
+    }
+    out.prepare()
+    found.write(out / BOUNDARY, SIGNS)
+    out.complete(summary)
+    if given.save_reference:
+        case.folder.save_reference(case.name, {k: summary[k] for k in ("case_sha256", "objective_eur", "turnover_eur")})
+    print(f"  objective            {found.solution.objective_eur:.4f} EUR (turnover {found.solution.turnover_eur:.2f} EUR)")
+    print(f"  flow corrections     {found.corrections}, flows exact within {found.flow_error_pu:.1e} pu")
+    print(f"  time                 {found.seconds:.2f} s\n  results              {out.path}/")
+    return 0
+
+
+# ---------------------------------------------------------- check and cases
+
+
+def check(given: argparse.Namespace) -> int:
+    """`tieline check`: reads and builds everything, and lets each agent answer once on its own."""
+    from networks.check import check_agents
+
+    _one_process("check")
+    case = load_case(given.case)
+    for line in check_agents(case):
+        print(line)
+    print(f"{case.name}: everything is valid, and every agent is feasible on its own")
+    return 0
+
+
+def cases(given: argparse.Namespace) -> int:
+    """`tieline cases`: the bundled cases and their variants, a line each."""
+    from networks.case_file import bundled_names, open_case
+
+    for name in bundled_names():
+        folder = open_case(name)
+        print(f"{name:28} {folder.table.title}")
+        for variant in folder.table.variant:
+            horizon = open_case(f"{name}:{variant}").horizon
+            print(f"{name + ':' + variant:28} from {horizon.start:%Y-%m-%d %H:%MZ}, {horizon.periods} x {horizon.step_minutes} min")
+    return 0
+
+
+def _one_process(command: str) -> None:
+    if launched_under_mpi():
+        raise InputError(f"'{command}' runs in one process: start it without mpirun")

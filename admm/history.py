@@ -1,0 +1,194 @@
+"""The HDF5 files of a run: history.h5, boundary.h5 and private/AGENT.h5. Each is written by one rank.
+
+history.h5 grows while the run lasts and is readable after a kill (up to the last flush); the other two
+are written under a temporary name and renamed, so a file that is there is whole.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from admm.errors import InputError
+from admm.state import BoundaryResult, Progress, Result
+
+FLUSH_EVERY = 20
+"""Rows that are written together: one at a time costs a hundred times as much."""
+CHUNK_ROWS = 256
+LOWER_PAYS = "positive: the lower agent pays the upper one"
+LOWER_TAKES = "positive: the lower agent takes from the upper one"
+
+
+class Column(NamedTuple):
+    """One dataset of /iteration: its unit, what it is, and how a Progress gives it."""
+
+    unit: str
+    description: str
+    value: Callable[[Progress], float]
+
+
+COLUMNS: dict[str, Column] = {
+    "primal_residual": Column("1", "2-norm of (lower - upper) / scale", lambda p: p.residuals.primal),
+    "dual_residual": Column("1", "2-norm of the dual step / price scale", lambda p: p.residuals.dual),
+    "primal_tolerance": Column("1", "what primal_residual is held against", lambda p: p.residuals.primal_tolerance),
+    "dual_tolerance": Column("1", "what dual_residual is held against", lambda p: p.residuals.dual_tolerance),
+    "mismatch": Column("1", "largest |lower - upper| / scale", lambda p: p.residuals.mismatch),
+    "objective_error": Column("1", "estimated, as a share of the turnover", lambda p: p.residuals.objective_error),
+    "penalty": Column("1", "geometric mean, in units of price scale / scale", lambda p: p.penalty),
+    "objective_eur": Column("EUR", "sum of the agents' costs, NaN where unknown", lambda p: _number(p.objective_eur)),
+    "model_error": Column("1", "largest model error / the agent's tolerance", lambda p: p.model_error),
+    "accuracy": Column("1", "accuracy asked of the agents, as a share of scale", lambda p: p.accuracy),
+    "inner_iterations": Column("1", "iterations of all agents' solvers", lambda p: p.inner_iterations),
+    "seconds": Column("s", "wall time since the start of the run", lambda p: p.seconds),
+}
+
+
+class HistoryWriter:
+    """Appends one row an iteration to /iteration/*: row i is iteration i + 1.
+
+    keep_iterations: 0 starts a new file; more continues an existing one after so many rows, as a
+    resumed run does, and drops the rows behind them.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], keep_iterations: int = 0) -> None:
+        self._written, self._waiting = keep_iterations, []
+        if keep_iterations:
+            self._file = _existing_history(Path(path), keep_iterations)
+            return
+        with _explained(Path(path)):
+            self._file = h5py.File(path, "w")
+        group = self._file.create_group("iteration")
+        for name, column in COLUMNS.items():
+            data = group.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(CHUNK_ROWS,), dtype="f8")
+            data.attrs["unit"], data.attrs["description"] = column.unit, column.description
+        self._file.flush()
+
+    def append(self, progress: Progress) -> None:
+        """Add the row of one iteration; rows must come in order."""
+        due = self._written + len(self._waiting) + 1
+        if progress.iteration != due:
+            raise InputError(f"history: got iteration {progress.iteration}, expected {due}")
+        self._waiting.append([column.value(progress) for column in COLUMNS.values()])
+        if len(self._waiting) >= FLUSH_EVERY:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        rows = self._written + len(self._waiting)
+        for name, values in zip(COLUMNS, zip(*self._waiting, strict=True), strict=True):
+            data = self._file["iteration"][name]
+            data.resize((rows,))
+            data[self._written :] = values
+        self._file.flush()
+        self._written, self._waiting = rows, []
+
+    def close(self) -> None:
+        """Write what is left; a second call does nothing."""
+        if self._file.id.valid:
+            self._flush()
+            self._file.close()
+
+    def __enter__(self) -> HistoryWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def write_boundary(path: str | os.PathLike[str], result: Result, sign_words: Mapping[str, str]) -> None:
+    """Write /COUPLING/QUANTITY/{lower, upper, price}, arrays (periods,), each with its unit and sign.
+
+    sign_words: {quantity: what a positive value means}; by default, that the lower agent takes it.
+    """
+    with _new_file(Path(path)) as file:
+        for coupling, quantities in result.boundary.items():
+            for quantity, values in quantities.items():
+                sign = sign_words.get(quantity, LOWER_TAKES)
+                _write_quantity(file.create_group(f"{coupling}/{quantity}"), values, sign)
+
+
+def _write_quantity(group: h5py.Group, values: BoundaryResult, sign: str) -> None:
+    _write(group, "lower", values.lower, values.unit, sign=sign)
+    _write(group, "upper", values.upper, values.unit, sign=sign)
+    _write(group, "price", values.price, f"EUR/{values.unit} and period", sign=LOWER_PAYS)
+
+
+def write_private(
+    path: str | os.PathLike[str],
+    values: Mapping[str, np.ndarray],
+    units: Mapping[str, str],
+    objective_eur: float | None,
+) -> None:
+    """Write one agent's schedule: block "battery.charge_kw" goes to /battery/charge_kw, with its unit.
+
+    values: {block: array}. units: {block: unit}. A block without a device's name goes to /model.
+    objective_eur: the agent's own cost, a scalar; NaN where None.
+    """
+    with _new_file(Path(path)) as file:
+        for block, array in values.items():
+            if block not in units:
+                raise InputError(f"{path}: block '{block}' has no unit, expected one for each of its blocks")
+            device, _, variable = block.rpartition(".")
+            _write(file.require_group(device or "model"), variable, array, units[block])
+        _write(file, "objective_eur", np.float64(_number(objective_eur)), "EUR")
+
+
+def _write(group: h5py.Group, name: str, array: np.ndarray, unit: str, **attributes: str) -> None:
+    data = group.create_dataset(name, data=np.asarray(array, dtype=float))
+    data.attrs.update({"unit": unit, **attributes})
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _existing_history(path: Path, rows: int) -> h5py.File:
+    """The open file, cut to its first rows."""
+    if not path.is_file():
+        raise InputError(f"{path}: is not there, expected the history of the run that is resumed")
+    with _explained(path):
+        file = h5py.File(path, "r+")
+    try:
+        lengths = {name: file["iteration"][name].shape[0] for name in COLUMNS}
+    except KeyError as error:
+        file.close()
+        raise InputError(f"{path}: is no history of a run: {error.args[0]}") from None
+    short = [name for name, length in lengths.items() if length < rows]
+    if short:
+        file.close()
+        raise InputError(f"{path}: {short[0]} has {lengths[short[0]]} rows, expected at least {rows}")
+    for name in COLUMNS:
+        file["iteration"][name].resize((rows,))
+    return file
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file that appears under its name only when it is complete and on the disk."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with _explained(part):
+            file = h5py.File(part, "w")
+        with file:
+            yield file
+        with open(part, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened for writing ({error}); check the folder and its rights") from None

@@ -1,0 +1,294 @@
+"""Agents on other MPI ranks: the same questions and answers as messages. The only mpi4py import.
+
+Rank 0 drives and may own agents too. One message a question, one an answer, each a nonblocking
+point-to-point transfer of bytes (`admm.wire`), so ranks answer in parallel and nothing is pickled.
+Every wait is a loop of tests with a deadline, because a stopped process is noticed in no other way.
+
+    rank 0:   HELLO ->   <- HELLO (owned agents) or TEXT (error)   HELLO or TEXT ->      start
+              QUESTION ->   <- ANSWER or TEXT                                            ask / serve
+              STOP ->   <- STOP                                                          finish
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+from mpi4py import MPI
+
+from admm import wire
+from admm.errors import InputError, TielineError, TransportError
+from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, check_answer_fits, timed_answer
+from admm.wire import Kind, Message
+
+TAG = 7101
+SPINS = 50
+PAUSE_SECONDS = 20e-6
+"""Longer sleeps between tests show up in every exchange; none at all takes a core from the solvers."""
+DEADLINE_SECONDS = 600.0
+INTERRUPTED_EXIT_CODE = 130
+
+Found = TypeVar("Found")
+
+
+def world() -> MPI.Intracomm:
+    """All ranks of the job; for the command line only, everything else is passed a communicator."""
+    return MPI.COMM_WORLD
+
+
+class MpiTransport:
+    """The Transport over a communicator; every rank makes one and passes the agents that it owns.
+
+    Messages use one tag of `comm`: pass `comm.Dup()` if the program sends messages of its own meanwhile.
+    deadline_seconds: how long a rank may be silent before TransportError.
+    """
+
+    def __init__(self, comm: MPI.Intracomm, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+        if not deadline_seconds > 0:
+            raise InputError(f"MPI transport: deadline_seconds is {deadline_seconds!r}, expected a number above 0")
+        self.rank, self.ranks = comm.Get_rank(), comm.Get_size()
+        self.traffic = Traffic()
+        self._comm, self._deadline = comm, deadline_seconds
+        self._others = range(1, self.ranks)
+        self._sends: list[tuple[MPI.Request, bytes]] = []
+        self._run_id = self._sequence = 0
+        self._running = self._lost = False
+        self._waited = 0.0
+
+    # ------------------------------------------------------------------ start
+
+    def start(self, agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> None:
+        """Prepare this rank's agents; every rank raises if one of them cannot start."""
+        self._agents, self._boundaries = dict(agents), dict(boundaries)
+        self._names, self._sequence = list(boundaries), 0
+        failure = _prepare_failure(self._agents, self._boundaries)
+        error = self._agree(failure)
+        if failure is not None:
+            raise failure
+        if error is not None:
+            raise error
+        self._running = True
+
+    def refuse(self, error: Exception) -> None:
+        """Take part in the start with an error instead of agents: every other rank's `start` raises it."""
+        self._agents, self._boundaries, self._names = {}, {}, []
+        self._agree(error)
+
+    def _agree(self, failure: Exception | None) -> Exception | None:
+        """What stops the run, the same on all ranks; None if nothing does."""
+        error = self._gather(failure) if self.rank == 0 else self._introduce(failure)
+        self._complete_sends()
+        return error
+
+    def _gather(self, failure: Exception | None) -> Exception | None:
+        self._run_id = secrets.randbits(63)
+        self._owner = dict.fromkeys(self._agents, 0)
+        for rank in self._others:
+            self._post(rank, Message(Kind.HELLO, self._run_id))
+        errors = [failure, *(self._read_hello(rank) for rank in self._others), self._unowned()]
+        error = next((error for error in errors if error is not None), None)
+        for rank in self._others:
+            hello = Message(Kind.HELLO, self._run_id)
+            self._post(rank, hello if error is None else wire.error_message(self._run_id, 0, wire.NO_AGENT, error))
+        return error
+
+    def _read_hello(self, rank: int) -> TielineError | None:
+        message = self._receive(rank)
+        if message.kind is Kind.TEXT:
+            return wire.read_error(message)
+        wire.expect(message, Kind.HELLO, 0)
+        if message.text != wire.layout_digest(self._boundaries):
+            return InputError(f"rank {rank} has other couplings than rank 0: pass the same couplings on every rank")
+        for index in message.numbers.astype(int):
+            name = self._name(index)
+            if name in self._owner:
+                return InputError(f"agent '{name}' is on ranks {self._owner[name]} and {rank}: pass it on one only")
+            self._owner[name] = rank
+        return None
+
+    def _name(self, index: int) -> str:
+        if not 0 <= index < len(self._names):
+            raise TransportError(f"a message is about agent number {index}, expected 0 to {len(self._names) - 1}")
+        return self._names[index]
+
+    def _unowned(self) -> InputError | None:
+        missing = [name for name in self._names if name not in self._owner]
+        if not missing:
+            return None
+        return InputError(f"agent '{missing[0]}' is on none of the {self.ranks} ranks: pass it on one of them")
+
+    def _introduce(self, failure: Exception | None) -> TielineError | None:
+        self._run_id = wire.expect(self._receive(0, any_run=True), Kind.HELLO, 0).run_id
+        if failure is None:
+            owned = np.array([self._names.index(name) for name in self._agents], dtype=float)
+            text = wire.layout_digest(self._boundaries)
+            self._post(0, Message(Kind.HELLO, self._run_id, numbers=owned, text=text))
+        else:
+            self._post(0, wire.error_message(self._run_id, 0, wire.NO_AGENT, failure))
+        verdict = self._receive(0)
+        return wire.read_error(verdict) if verdict.kind is Kind.TEXT else None
+
+    # -------------------------------------------------------------- rank 0
+
+    def ask(self, questions: Mapping[str, Question]) -> dict[str, Answer]:
+        """Send to the other ranks, answer with the own agents meanwhile, then collect in the given order."""
+        self._sequence += 1
+        remote = [name for name in questions if self._owner[name] != 0]
+        began = time.perf_counter()
+        for name in remote:
+            index = self._names.index(name)
+            self._post(self._owner[name], wire.question_message(self._run_id, self._sequence, index, questions[name]))
+        sent = time.perf_counter()
+        own = {n: timed_answer(self._agents[n], q) for n, q in questions.items() if self._owner[n] == 0}
+        solved, self._waited = time.perf_counter(), 0.0
+        others = {name: self._collect(name) for name in remote}
+        collected = time.perf_counter()
+        beyond = max(0.0, self._slowest(others) - (solved - sent))
+        self.traffic.communication_seconds += (sent - began) + (collected - solved - self._waited)
+        self.traffic.waiting_seconds += max(0.0, self._waited - beyond)
+        return {name: own[name] if name in own else others[name] for name in questions}
+
+    def _collect(self, name: str) -> Answer:
+        message = self._receive(self._owner[name], f"with the answer of agent '{name}'")
+        if message.kind is Kind.TEXT:
+            raise wire.read_error(message)
+        wire.expect(message, Kind.ANSWER, self._sequence, self._names.index(name))
+        return wire.read_answer(message, self._boundaries[name].size)
+
+    def _slowest(self, answers: Mapping[str, Answer]) -> float:
+        """Seconds for which the slowest other rank computed in this exchange."""
+        seconds = dict.fromkeys(self._others, 0.0)
+        for name, answer in answers.items():
+            seconds[self._owner[name]] += answer.solve_seconds
+        return max(seconds.values(), default=0.0)
+
+    def finish(self) -> None:
+        """Stop the other ranks; unless one is lost, wait until each has confirmed and nothing is under way."""
+        if not self._running:
+            return
+        self._running = False
+        for rank in self._others:
+            self._post(rank, Message(Kind.STOP, self._run_id))
+        if self._lost:
+            return
+        for rank in self._others:
+            while self._receive(rank, "after the end of the run").kind is not Kind.STOP:
+                pass  # an answer that nobody waits for any more
+        self._complete_sends()
+
+    # -------------------------------------------------------------- other ranks
+
+    def serve(self) -> None:
+        """Answer until STOP; then raise what an agent of this rank raised, as rank 0 does too."""
+        failure: Exception | None = None
+        while (message := self._receive(0)).kind is not Kind.STOP:
+            wire.expect(message, Kind.QUESTION, max(message.sequence, self._sequence), message.agent)
+            self._sequence = message.sequence
+            try:
+                reply = self._reply(message)
+            except TransportError:
+                raise
+            except Exception as error:
+                failure = failure or error
+                reply = wire.error_message(self._run_id, self._sequence, message.agent, error)
+            self._post(0, reply)
+        self._running = False
+        self._post(0, Message(Kind.STOP, self._run_id))
+        self._complete_sends()
+        if failure is not None:
+            raise failure
+
+    def _reply(self, message: Message) -> Message:
+        name = self._name(message.agent)
+        if name not in self._agents:
+            raise TransportError(f"rank {self.rank} was asked for agent number {message.agent}, which it does not own")
+        size = self._boundaries[name].size
+        answer = timed_answer(self._agents[name], wire.read_question(message, size))
+        check_answer_fits(name, answer, size)
+        return wire.answer_message(self._run_id, message.sequence, message.agent, answer, size)
+
+    # -------------------------------------------------------------- messages
+
+    def _post(self, rank: int, message: Message) -> None:
+        """Start a send; its buffer is kept until the transfer is over."""
+        data = wire.pack(message)
+        self._sends = [(request, kept) for request, kept in self._sends if not request.Test()]
+        self._sends.append((self._comm.Isend([data, MPI.BYTE], dest=rank, tag=TAG), data))
+        self.traffic.bytes += len(data)
+
+    def _complete_sends(self) -> None:
+        while self._sends:
+            request, _ = self._sends[-1]
+            self._wait(lambda request=request: request.Test() or None, "a message was not taken")
+            self._sends.pop()
+
+    def _receive(self, rank: int, what: str = "", any_run: bool = False) -> Message:
+        silent = f"rank {rank} was not heard of {what}".rstrip()
+        began, status = time.perf_counter(), MPI.Status()
+        arrived = self._wait(lambda: self._comm.Improbe(source=rank, tag=TAG, status=status), silent)
+        data = bytearray(status.Get_count(MPI.BYTE))
+        request = arrived.Irecv([data, MPI.BYTE])
+        self._wait(lambda: request.Test() or None, silent)
+        self._waited += time.perf_counter() - began
+        self.traffic.bytes += len(data)
+        return wire.unpack(bytes(data), None if any_run else self._run_id)
+
+    def _wait(self, poll: Callable[[], Found | None], silent: str) -> Found:
+        """What `poll` gives as soon as it gives something; TransportError after the deadline."""
+        for _ in range(SPINS):
+            if (found := poll()) is not None:
+                return found
+        deadline = time.perf_counter() + self._deadline
+        while time.perf_counter() < deadline:
+            if (found := poll()) is not None:
+                return found
+            time.sleep(PAUSE_SECONDS)
+        self._lost = True
+        raise TransportError(
+            f"rank {self.rank}: {silent} for {self._deadline:g} s: it is lost or stuck; "
+            "resume from the checkpoint, or raise the deadline if an agent may take that long"
+        )
+
+
+def _prepare_failure(agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> Exception | None:
+    """What an agent raised in `prepare`, None if all are ready; other ranks wait, so nothing may escape here."""
+    try:
+        for name, agent in agents.items():
+            agent.prepare(boundaries[name])
+    except Exception as error:
+        return error
+    return None
+
+
+@contextmanager
+def abort_on_exception(comm: MPI.Intracomm) -> Iterator[None]:
+    """End all ranks when this one fails in a way that the others cannot know of, so that nothing hangs.
+
+    TransportError aborts with its exit code, an interrupt with 130, an unexpected exception with 1
+    and its traceback. Tieline's other errors have reached every rank already and pass through.
+    """
+    try:
+        yield
+    except TransportError as error:
+        _abort(comm, f"rank {comm.Get_rank()}: {error}", error.exit_code)
+        raise
+    except (TielineError, SystemExit):
+        raise
+    except KeyboardInterrupt:
+        _abort(comm, f"rank {comm.Get_rank()}: interrupted", INTERRUPTED_EXIT_CODE)
+        raise
+    except BaseException:
+        _abort(comm, f"rank {comm.Get_rank()}:\n{traceback.format_exc()}", 1)
+        raise
+
+
+def _abort(comm: MPI.Intracomm, words: str, code: int) -> None:
+    if comm.Get_size() > 1:
+        print(words, file=sys.stderr, flush=True)
+        comm.Abort(code)

@@ -1,0 +1,244 @@
+"""A case as agents and couplings: what the engine gets.
+
+Each community couples with its distribution operator, each distribution operator with the transmission
+operator above it. An agent is built only where it lives: `build_agent` is the only reader of private files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from admm import Agent, Coupling, InputError, Quantity
+from networks.case_file import AgentTable, CaseFolder, DistributionTable, TransmissionTable, open_case
+from networks.distribution import Connection, DistributionAgent, DistributionModel, ReactiveSupport
+from networks.feeder import Feeder, read_feeder_csv
+from networks.pandapower_import import feeder_from_pandapower, transmission_from_pandapower
+from networks.profiles import Profiles
+from networks.transmission import Substation, TransmissionGrid, compile_tso, read_transmission_csv
+from networks.validation import parse, read_toml
+from subproblems import QPAgent
+from subproblems.community import Community, compile_community
+
+GRIDS = Path(__file__).parent / "grids"
+KW_PER_MW = 1000.0
+FLEXIBILITY_SHARE = 0.5
+"""Nominal size of a flexibility quantity as a share of the power's."""
+SIGNS = {
+    "p_mw": "positive: the lower agent consumes from the upper one and pays the price",
+    "flex_up_mw": "positive: the lower agent can consume less; a negative price is paid to it",
+    "flex_down_mw": "positive: the lower agent can consume more; a negative price is paid to it",
+}
+
+
+class Case:
+    """A checked case. Public files are read here, private ones only by `build_agent` and `private_digest`."""
+
+    def __init__(self, folder: CaseFolder) -> None:
+        self.folder, self.horizon, self.table = folder, folder.horizon, folder.table
+        self.profiles = Profiles([folder.file(name) for name in self.table.profiles], self.horizon)
+        self._check_feeders()
+        self._check_buses()
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def communities(self) -> dict[str, AgentTable]:
+        return {agent.name: agent for agent in self.table.agent}
+
+    @property
+    def operators(self) -> dict[str, DistributionTable | TransmissionTable]:
+        return {network.name: network for network in self.table.network}
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        return (*self.communities, *self.operators)
+
+    # ---------------------------------------------------------------- couplings
+
+    @cached_property
+    def couplings(self) -> tuple[Coupling, ...]:
+        """One a community and one a distribution operator; sizes and prices are public nominal ones."""
+        below = [
+            Coupling(coupling_name(a.name, a.network), a.name, a.network, self._quantities(a.connection_kw / KW_PER_MW))
+            for a in self.table.agent
+        ]
+        above = [
+            Coupling(coupling_name(n.name, n.upstream), n.name, n.upstream, self._quantities(self._feeder_size_mw(n)))
+            for n in self.folder.distribution
+        ]
+        return (*below, *above)
+
+    def _quantities(self, size_mw: float) -> list[Quantity]:
+        prices, hours, periods = self.table.prices, self.horizon.hours, self.horizon.periods
+        energy, flexibility = prices.energy_eur_per_mwh * hours, prices.flexibility_eur_per_mwh * hours
+        return [
+            Quantity("p_mw", periods, "MW", size_mw, energy),
+            Quantity("flex_up_mw", periods, "MW", FLEXIBILITY_SHARE * size_mw, flexibility),
+            Quantity("flex_down_mw", periods, "MW", FLEXIBILITY_SHARE * size_mw, flexibility),
+        ]
+
+    def _feeder_size_mw(self, network: DistributionTable) -> float:
+        """Half of what is connected: fixed load at its peak and communities' connections."""
+        load = self.feeder(network).load_p_mw.sum() * network.load_scale
+        connected = sum(a.connection_kw for a in self.table.agent if a.network == network.name) / KW_PER_MW
+        return 0.5 * float(load + connected)
+
+    def _check_feeders(self) -> None:
+        for grid in self.folder.transmission:
+            below = [n for n in self.folder.distribution if n.upstream == grid.name]
+            if not below:
+                raise InputError(f"{self.folder.path}: network '{grid.name}' has no distribution network below it; add one")
+            if len({n.feeders for n in below}) > 1:
+                raise InputError(
+                    f"{self.folder.path}: networks below '{grid.name}' have different numbers of feeders; "
+                    "costs are counted per feeder, so give all of them the same number"
+                )
+
+    def _check_buses(self) -> None:
+        nodes = {n.name: self.feeder(n).nodes for n in self.folder.distribution}
+        for agent in self.table.agent:
+            known = nodes[agent.network]
+            if str(agent.bus) not in known:
+                raise InputError(
+                    f"{self.folder.path}: agent '{agent.name}': bus = {agent.bus!r} is no node of network "
+                    f"'{agent.network}'; its nodes are {known[0]} to {known[-1]}"
+                )
+
+    # ---------------------------------------------------------------- grids
+
+    def feeder(self, network: DistributionTable) -> Feeder:
+        """The operator's feeder, with the case's voltage band, slack voltage and current limits."""
+        source = self._source(network.source)
+        is_file = source.is_file()
+        feeder = feeder_from_pandapower(source) if is_file else read_feeder_csv(source)
+        if network.voltage_min_pu >= network.voltage_max_pu:
+            raise InputError(
+                f"{self.folder.path}: network '{network.name}': voltage_min_pu = {network.voltage_min_pu} is not below "
+                f"voltage_max_pu = {network.voltage_max_pu}"
+            )
+        return replace(
+            feeder,
+            slack_voltage_pu=network.slack_voltage_pu,
+            v_min_pu=np.full(len(feeder.nodes), network.voltage_min_pu),
+            v_max_pu=np.full(len(feeder.nodes), network.voltage_max_pu),
+            i_max_pu=feeder.i_max_pu * network.current_limit_scale,
+        )
+
+    def _source(self, source: str) -> Path:
+        """A bundled grid's folder, or a file or folder of the case."""
+        own = self.folder.file(source)
+        if own.exists():
+            return own
+        bundled = GRIDS / source
+        if "/" not in source and bundled.is_dir():
+            return bundled
+        names = ", ".join(sorted(p.name for p in GRIDS.iterdir() if p.is_dir() and not p.name.startswith("_")))
+        raise InputError(f"{self.folder.path}: source '{source}' is no file of the case and no bundled grid ({names})")
+
+    def transmission_grid(self, network: TransmissionTable) -> TransmissionGrid:
+        source = self._source(network.source)
+        if source.is_file():
+            return transmission_from_pandapower(source)
+        return read_transmission_csv(source, cost_set=network.cost_set)
+
+    # ---------------------------------------------------------------- agents
+
+    def build_agent(self, name: str, solver: str = "osqp") -> Agent:
+        """The agent itself; reads the private file where it is a community. Raises InputError."""
+        if name in self.communities:
+            return QPAgent(self._community_program(self.communities[name]), solver=solver)
+        network = self.operators[name]
+        try:
+            if isinstance(network, DistributionTable):
+                return DistributionAgent(self._distribution_model(network), solver=solver)
+            return QPAgent(self._transmission_program(network), solver=solver)
+        except InputError as error:
+            raise self._located(error, f"network '{name}'") from None
+
+    def _located(self, error: InputError, what: str) -> InputError:
+        words = str(error)
+        return error if str(self.folder.folder) in words else InputError(f"{self.folder.path}: {what}: {words}")
+
+    def _community_program(self, agent: AgentTable):
+        path = self.folder.file(agent.file)
+        community = parse(Community, read_toml(path), path)
+        own = path.with_suffix(".csv")
+        profiles = self.profiles.with_file(own) if own.exists() else self.profiles
+        coupling = coupling_name(agent.name, agent.network)
+        try:
+            return compile_community(agent.name, community, self.horizon, profiles.series, coupling)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def _distribution_model(self, network: DistributionTable) -> DistributionModel:
+        feeder = self.feeder(network)
+        profile = self._public_series(network.load_profile) * network.load_scale
+        connections = [
+            Connection(coupling_name(a.name, network.name), str(a.bus), a.power_factor)
+            for a in self.table.agent
+            if a.network == network.name
+        ]
+        limit = np.inf if network.substation_limit_mva is None else network.substation_limit_mva
+        return DistributionModel(
+            name=network.name,
+            feeder=feeder,
+            hours=self.horizon.hours,
+            load_p_mw=np.outer(profile, feeder.load_p_mw),
+            load_q_mvar=np.outer(profile, feeder.load_q_mvar),
+            connections=tuple(connections),
+            upstream=coupling_name(network.name, network.upstream),
+            supports=tuple(ReactiveSupport(str(s.bus), s.q_max_mvar) for s in network.reactive_support),
+            substation_limit_mva=limit,
+            loss_price_eur_per_mwh=self.table.prices.energy_eur_per_mwh,
+        )
+
+    def _transmission_program(self, network: TransmissionTable):
+        grid = self.transmission_grid(network)
+        below = [n for n in self.folder.distribution if n.upstream == network.name]
+        substations = [Substation(coupling_name(n.name, network.name), str(n.upstream_bus), n.feeders) for n in below]
+        profile = self._public_series(network.load_profile) * network.load_scale
+        return compile_transmission(network, grid, profile, substations, self.horizon.hours)
+
+    def _public_series(self, name: str | float) -> np.ndarray:
+        try:
+            return self.profiles.series(name)
+        except InputError as error:
+            raise InputError(f"{self.folder.path}: load_profile: {error}") from None
+
+    # ---------------------------------------------------------------- identity
+
+    def public_digest(self) -> bytes:
+        """SHA-256 over the public files and the variant."""
+        digest = hashlib.sha256(self.name.encode())
+        for path in self.folder.public_files():
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.digest()
+
+    def private_digest(self, name: str) -> str:
+        """SHA-256 of a community's private files, in hexadecimal; only its owner calls this. Empty for operators."""
+        if name not in self.communities:
+            return ""
+        path = self.folder.file(self.communities[name].file)
+        files = [p for p in (path, path.with_suffix(".csv")) if p.exists()]
+        return hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in files)).hexdigest()
+
+    def solve_weights(self) -> dict[str, float]:
+        """Seconds an answer takes, from the case file where it was measured there, else a rough guess by size."""
+        communities = {n: (a.solve_ms or 5.0) / 1e3 for n, a in self.communities.items()}
+        return communities | {n: (table.solve_ms or 20.0) / 1e3 for n, table in self.operators.items()}
+
+
+def coupling_name(lower: str, upper: str) -> str:
+    return f"{lower}-{upper}"
+
+
+def load_case(case: str) -> Case:
+    """A case by folder or bundled name, with an optional variant."""
+    return Case(open_case(case))

@@ -1,0 +1,27 @@
+"""Each agent on its own: does it fit its couplings, and can it answer at all?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from admm import InfeasibleError, Question
+from admm.couplings import Layout
+from networks.case import Case
+
+START_PENALTY = 0.4
+
+
+def check_agents(case: Case) -> Iterator[str]:
+    """A line an agent. Raises InputError or InfeasibleError, which names the agent and the constraints in conflict."""
+    layout = Layout(case.couplings)
+    for name in case.agents:
+        agent, boundary = case.build_agent(name), layout.boundary(name)
+        agent.prepare(boundary)
+        zero = np.zeros(boundary.size)
+        penalty = START_PENALTY * boundary.price_scale / boundary.scale
+        answer = agent.answer(Question(iteration=1, price=zero, reference=zero, penalty=penalty))
+        if not answer.status.usable:
+            raise InfeasibleError(f"agent '{name}' is infeasible: {answer.reason}")
+        yield f"  {name:24} {boundary.size:5d} boundary values, answers in {1e3 * answer.solve_seconds:.0f} ms"

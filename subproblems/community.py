@@ -1,0 +1,138 @@
+"""An energy community: devices behind one meter, as one program. The only place that turns kW into MW."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from admm import InputError
+from subproblems.builder import Builder, Term
+from subproblems.devices import AnyDevice, Resolver
+from subproblems.devices.attributes import Attributes, number
+from subproblems.horizon import Horizon
+from subproblems.port import Port, join
+from subproblems.quadratic_program import Block, QuadraticProgram
+
+KW_PER_MW = 1000.0
+
+
+class Community(Attributes):
+    """Devices behind one connection, which also offers up flexibility (consume less) and down flexibility (more)."""
+
+    label: ClassVar[str] = "community"
+    import_limit_kw: float = number("greatest consumption at the connection", "kW", ge=0)
+    export_limit_kw: float = number("greatest feed-in at the connection", "kW", ge=0)
+    flexibility_duration_minutes: int | None = number(
+        "for how long awarded flexibility must be deliverable, a multiple of the step; one period if not given",
+        "min",
+        None,
+        gt=0,
+    )
+    flex_up_cost_eur_per_mwh: float = number("cost of a MW of up flexibility offered for an hour", "EUR/MWh", 0.0, ge=0)
+    flex_down_cost_eur_per_mwh: float = number(
+        "cost of a MW of down flexibility offered for an hour", "EUR/MWh", 0.0, ge=0
+    )
+    flex_quadratic_cost_eur_per_mw2h: float = number(
+        "cost of squared flexibility offered, each direction", "EUR/(MW^2 h)", 1.0, ge=0
+    )
+    devices: list[AnyDevice] = Field(
+        description="what stands behind the meter", min_length=1, json_schema_extra={"unit": ""}
+    )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Community:
+        names = [device.name for device in self.devices]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two devices are called '{name}': give each its own name")
+            if name == CONNECTION:
+                raise ValueError(f"a device is called '{name}', which is the name of the meter itself: rename it")
+        return self
+
+    def product_periods(self, horizon: Horizon) -> int:
+        """For how many periods in a row awarded flexibility must be deliverable."""
+        minutes = self.flexibility_duration_minutes
+        if minutes is None:
+            return 1
+        if minutes % horizon.step_minutes:
+            raise InputError(
+                f"flexibility_duration_minutes is {minutes}, expected a multiple of step_minutes {horizon.step_minutes}"
+            )
+        return minutes // horizon.step_minutes
+
+
+CONNECTION = "connection"
+
+
+def compile_community(
+    name: str, community: Community, horizon: Horizon, series: Resolver, coupling: str
+) -> QuadraticProgram:
+    """The community as a program whose boundary is p_mw, flex_up_mw, flex_down_mw of the coupling, one value a period.
+
+    series: gives the values (periods,) of a column by its name, or of a number. Costs are in EUR.
+    Raises InputError, beginning with the community's name, where the data do not fit the horizon.
+    """
+    builder = Builder(name)
+    try:
+        product_periods = community.product_periods(horizon)
+        port = join([device.add(builder, horizon, series, product_periods) for device in community.devices])
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    blocks = _add_boundary(builder, community, horizon, port)
+    _add_connection_rows(builder, community, port, blocks)
+    for quantity, block in blocks.items():
+        builder.boundary(coupling, quantity, block)
+    return builder.build()
+
+
+def _sizes_kw(community: Community, port: Port) -> tuple[float, float]:
+    """Typical sizes of the power and of the flexibility at the meter: no more than the connection carries."""
+    limit = max(community.import_limit_kw, community.export_limit_kw) or 1.0
+    size = min(limit, port.nominal_kw or 1.0)
+    return size, min(size, port.flexible_kw or size)
+
+
+def _add_boundary(builder: Builder, community: Community, horizon: Horizon, port: Port) -> dict[str, Block]:
+    """The variables in MW, tied to the devices in kW, and the cost of flexibility."""
+    size_kw, flexible_kw = _sizes_kw(community, port)
+    add: Callable[..., Block] = builder.variable
+    p = add(f"{CONNECTION}.p_mw", horizon.periods, unit="MW", scale=size_kw / KW_PER_MW)
+    _tie(builder, "power balance", p, port.consumption, port.constant_kw, size_kw)
+    blocks = {"p_mw": p}
+    costs = {"up": community.flex_up_cost_eur_per_mwh, "down": community.flex_down_cost_eur_per_mwh}
+    for direction, terms in (("up", port.up), ("down", port.down)):
+        block = add(
+            f"{CONNECTION}.flex_{direction}_mw",
+            horizon.periods,
+            0.0,
+            unit="MW",
+            scale=flexible_kw / KW_PER_MW,
+            bound_name=f"{CONNECTION}: {direction} flexibility is not negative",
+        )
+        _tie(builder, f"{direction} flexibility of all devices", block, terms, 0.0, flexible_kw)
+        quadratic = horizon.hours * community.flex_quadratic_cost_eur_per_mw2h
+        builder.cost(block, linear=horizon.hours * costs[direction], quadratic=quadratic)
+        blocks[f"flex_{direction}_mw"] = block
+    return blocks
+
+
+def _tie(
+    builder: Builder, words: str, block: Block, terms: tuple[Term, ...], constant_kw: np.ndarray | float, scale: float
+) -> None:
+    """1000 block = sum of the terms + constant_kw."""
+    less = [(of, -coefficient) for of, coefficient in terms]
+    builder.rows(f"{CONNECTION}: {words}", [(block, KW_PER_MW), *less], constant_kw, constant_kw, scale=scale)
+
+
+def _add_connection_rows(builder: Builder, community: Community, port: Port, blocks: dict[str, Block]) -> None:
+    """p + down <= import limit and p - up >= -export limit; as flexibility is not negative, p itself is within, too."""
+    p, up, down = blocks["p_mw"], blocks["flex_up_mw"], blocks["flex_down_mw"]
+    scale = _sizes_kw(community, port)[0] / KW_PER_MW
+    most, least = community.import_limit_kw / KW_PER_MW, -community.export_limit_kw / KW_PER_MW
+    rows = f"{CONNECTION}: import limit with down flexibility called"
+    builder.rows(rows, [(p, 1.0), (down, 1.0)], -np.inf, most, scale=scale)
+    rows = f"{CONNECTION}: export limit with up flexibility called"
+    builder.rows(rows, [(p, 1.0), (up, -1.0)], least, np.inf, scale=scale)

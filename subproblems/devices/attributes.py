@@ -1,0 +1,101 @@
+"""Attributes as data: each stands once, with unit, bounds, default and words, for validation and for the docs.
+
+Any model made from bad data raises InputError with one message: where, key, value found, what was expected.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from admm import InputError
+
+
+class Attributes(BaseModel):
+    """Base of all models that are read from files. label: what messages call such a thing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    label: ClassVar[str] = "entry"
+
+    def __init__(self, /, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise InputError(_message(type(self), data, error)) from None
+
+
+def _check_series(value: Any) -> float | str:
+    number_or_name = isinstance(value, (int, float, str)) and not isinstance(value, bool) and value != ""
+    if not number_or_name or (not isinstance(value, str) and not math.isfinite(value)):
+        raise ValueError("expected a finite number or the name of a column")
+    return value if isinstance(value, str) else float(value)
+
+
+Series = Annotated[float | str, BeforeValidator(_check_series)]
+"""A value a period: a number that holds for all, or the name of a column."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+"""Letters, digits, "_" and "-": names become parts of variable names and of paths in result files."""
+
+
+def number(description: str, unit: str, default: Any = ..., **bounds: float) -> Any:
+    """A field that is one number. bounds: ge, gt, le, lt. No text and no booleans pass."""
+    return Field(default, description=description, strict=True, json_schema_extra={"unit": unit}, **bounds)
+
+
+def series(description: str, unit: str, default: Any = ..., ge: float | None = None, le: float | None = None) -> Any:
+    """A field that is a number or the name of a column; its bounds hold in every period."""
+    return Field(default, description=description, json_schema_extra={"unit": unit, "ge": ge, "le": le})
+
+
+def flag(description: str, default: bool) -> Any:
+    return Field(default, description=description, strict=True, json_schema_extra={"unit": ""})
+
+
+def _message(model: type[Attributes], data: dict[str, Any], error: ValidationError) -> str:
+    """The first error in words, and how many more there are; a misspelt key before the one that it leaves missing."""
+    errors = sorted(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
+    name = data.get("name")
+    where = f"{model.label} '{name}'" if isinstance(name, str) else model.label
+    more = f" (and {len(errors) - 1} more in the same place)" if len(errors) > 1 else ""
+    return f"{where}: {_in_words(model, errors[0])}{more}"
+
+
+def _in_words(model: type[Attributes], error: dict[str, Any]) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    key = str(error["loc"][-1]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{key}'" + _suggestion(key, model.model_fields)
+    if error["type"] == "missing":
+        return f"key '{key}' is missing, expected: {_expected(model, key)}"
+    if error["type"] == "union_tag_not_found":
+        return f"{path}: key 'kind' is missing"
+    if error["type"] == "union_tag_invalid":
+        found, known = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"{path}: unknown kind '{found}'" + _suggestion(found, known)
+    if error["type"] == "string_pattern_mismatch":
+        return f"{path} is {error['input']!r}, expected letters, digits, '_' and '-', with a letter or digit first"
+    inner = error.get("ctx", {}).get("error")
+    if isinstance(inner, InputError) or (inner is not None and not path):
+        return str(inner)
+    expected = error["msg"].removeprefix("Value error, ").removeprefix("expected ")
+    return f"{path} is {error['input']!r}, expected {expected.removeprefix('Input should be ')}"
+
+
+def _expected(model: type[Attributes], key: str) -> str:
+    field = model.model_fields.get(key)
+    if field is None:
+        return "a value"
+    unit = unit_of(field)
+    return f"{field.description}{f' ({unit})' if unit else ''}"
+
+
+def _suggestion(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+
+
+def unit_of(field: Any) -> str:
+    return (field.json_schema_extra or {}).get("unit", "")
