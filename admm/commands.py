@@ -130,7 +130,7 @@ def _finish_agents(case: Case, agents: Mapping[str, Agent], out: OutputFolder) -
 
 
 def _conclude(case: Case, given: argparse.Namespace, result: Result, out: OutputFolder, facts: list[dict]) -> int:
-    write_boundary(out / BOUNDARY, result, SIGNS)
+    write_boundary(out / BOUNDARY, result.boundary, SIGNS)
     summary = {
         "case": case.name,
         "case_sha256": _case_digest(case, facts),
@@ -226,7 +226,7 @@ def centralised(given: argparse.Namespace) -> int:
         "versions": versions(),
     }
     out.prepare()
-    found.write(out / BOUNDARY, SIGNS)
+    write_boundary(out / BOUNDARY, found.solution.boundary(), SIGNS)
     out.complete(summary)
     if given.save_reference:
         case.folder.save_reference(case.name, {k: summary[k] for k in ("case_sha256", "objective_eur", "turnover_eur")})

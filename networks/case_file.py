@@ -6,6 +6,7 @@ Every attribute's unit, bounds and description stand here once.
 from __future__ import annotations
 
 import difflib
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ from networks.validation import parse, read_toml
 from subproblems.horizon import Horizon
 
 BUNDLED = Path(__file__).parent / "cases"
-CASE_FILE = "case.toml"
+CASE_FILE, REFERENCE_FILE = "case.toml", "reference.json"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -180,6 +181,24 @@ class CaseFolder:
         if not path.is_relative_to(self.folder.resolve()):
             raise InputError(f"{self.path}: file '{name}' lies outside the case folder; move it inside")
         return path
+
+    def reference(self) -> dict[str, dict[str, Any]]:
+        """Centralised optima that were saved for this case, by case name: {name: {case_sha256, objective_eur, turnover_eur}}."""
+        path = self.folder / REFERENCE_FILE
+        if not path.exists():
+            return {}
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise InputError(f"{path}: is no JSON; remove it, or save the reference again") from None
+
+    def save_reference(self, name: str, optimum: dict[str, Any]) -> None:
+        """Keep an optimum beside the case."""
+        text = json.dumps({**self.reference(), name: optimum}, indent=2, sort_keys=True)
+        try:
+            (self.folder / REFERENCE_FILE).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{self.folder / REFERENCE_FILE}: cannot be written ({error.strerror})") from None
 
     def public_files(self) -> list[Path]:
         return [self.path, *(self.file(name) for name in self.table.profiles)]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from admm import SolverError
 from admm.couplings import Layout
@@ -26,12 +25,6 @@ class Centralised:
     corrections: int
     flow_error_pu: float
     seconds: float
-
-    def write(self, path: Path, signs: Mapping[str, str]) -> None:
-        """boundary.h5 in the same form as a run's, both sides equal."""
-        from admm.history import write_boundary_values
-
-        write_boundary_values(path, self.solution.boundary_results(), signs)
 
 
 def solve_centralised(case: Case, report: Callable[[str], None] = lambda words: None) -> Centralised:

@@ -129,7 +129,7 @@ class Builder:
         n = self.size
         bounds, bound_rows = self._bound_rows()
         row_bounds = [*self._row_bounds, *bounds]
-        lower, upper, scale = (np.concatenate([part[i] for part in row_bounds]) for i in range(3))
+        lower, upper, scale = (np.concatenate([np.empty(0), *(part[i] for part in row_bounds)]) for i in range(3))
         return QuadraticProgram(
             P=self._hessian(n),
             q=np.concatenate(self._linear),

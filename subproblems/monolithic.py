@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from admm import Coupling, InfeasibleError, SolverError
 from admm.couplings import Layout
+from admm.state import BoundaryResult
 from subproblems.infeasibility import explain
 from subproblems.quadratic_program import INFINITE, QuadraticProgram
 
@@ -36,12 +37,13 @@ class MonolithicSolution:
     def turnover_eur(self) -> float:
         return float(np.abs(self.price * self.value).sum())
 
-    def boundary(self) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-        """{coupling: {quantity: (value, price)}}, each (periods,)."""
-        found: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+    def boundary(self) -> dict[str, dict[str, BoundaryResult]]:
+        """In the form of a run's result, both sides equal."""
+        found: dict[str, dict[str, BoundaryResult]] = {}
         for block in self.layout.blocks:
-            pair = (self.value[block.entries], self.price[block.entries])
-            found.setdefault(block.coupling.name, {})[block.quantity.name] = pair
+            value, price = self.value[block.entries], self.price[block.entries]
+            here = BoundaryResult(value, value, price, block.quantity.unit)
+            found.setdefault(block.coupling.name, {})[block.quantity.name] = here
         return found
 
 

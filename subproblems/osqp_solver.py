@@ -19,6 +19,7 @@ SETTINGS = {
     "check_termination": 5,
     "adaptive_rho_interval": 25,  # in iterations, not seconds: runs reproduce
     "adaptive_rho_tolerance": 3.0,
+    "alpha": 1.8,
     "max_iter": 20_000,
     "polishing": False,
     "scaling": 10,
@@ -39,7 +40,9 @@ STATUSES = {
     9: (AnswerStatus.FAILED, "OSQP calls the problem non-convex"),
     11: (AnswerStatus.FAILED, "OSQP did not solve"),
 }
-INTERRUPTED = 10
+INTERRUPTED, ITERATION_LIMIT = 10, 7
+USABLE_BELOW = 1e-2
+"""Residuals per unit at the iteration limit up to which an answer is still worth passing on as inaccurate."""
 
 
 class OsqpSolver:
@@ -93,6 +96,9 @@ class OsqpSolver:
         if info.status_val == INTERRUPTED:
             raise KeyboardInterrupt
         status, reason = STATUSES.get(info.status_val, (AnswerStatus.FAILED, f"OSQP status {info.status}"))
+        worst = max(info.prim_res, info.dual_res)
+        if info.status_val == ITERATION_LIMIT and not worst <= USABLE_BELOW:
+            status, reason = AnswerStatus.FAILED, f"OSQP's iteration limit, with residuals of {worst:.1e}: check scales and bounds"
         if not status.usable:
             self._x, self._y = np.zeros(self._n), np.zeros(self._m)
             self._solver.warm_start(x=self._x.copy(), y=self._y.copy())

@@ -121,6 +121,14 @@ class QPAgent:
         """The schedule behind the latest answer: {variable block: array}, in the blocks' units."""
         return {} if self.x is None else self.qp.values(self.x)
 
+    def units(self) -> dict[str, str]:
+        """The unit of each block of `solution`."""
+        return {block.name: block.unit for block in self.qp.variables or ()}
+
+    def cost_eur(self) -> float | None:
+        """The agent's own cost of its latest answer, for its owner; None before the first."""
+        return None if self.x is None else self.qp.cost_eur(self.x)
+
     def violation(self) -> float:
         """Largest violation of the agent's own rows by the latest answer, per unit of their scale."""
         return 0.0 if self.x is None else float(np.max(self.qp.violation(self.x) * self._e, initial=0.0))

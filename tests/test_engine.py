@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -89,8 +90,8 @@ def test_start_values_at_the_optimum_end_the_run_at_once() -> None:
 
 def test_initial_values_reach_a_relayed_coupling() -> None:
     problem = triangle()
-    start = {key: {name: {"p_mw": array} for name, array in getattr(problem, key).items()} for key in ("value", "price")}
-    warm = problem.solve(initial_values=start["value"], initial_price=start["price"])
+    value, price = ({name: {"p_mw": a} for name, a in found.items()} for found in (problem.value, problem.price))
+    warm = problem.solve(initial_values=value, initial_price=price)
     assert warm.iterations <= 2 < problem.solve().iterations
 
 
@@ -126,7 +127,7 @@ def test_wrong_start_values_are_named(key: str, given: dict, words: str) -> None
     ],
 )
 def test_wrong_settings_are_named(key: str, value: object) -> None:
-    with pytest.raises(admm.InputError, match=key if key != "penalty" else "penalty"):
+    with pytest.raises(admm.InputError, match=key):
         pair().solve(**{key: value})
 
 
@@ -348,4 +349,4 @@ def test_random_problems_reach_the_optimum_of_the_stacked_one(seed: int, relay_a
 
 
 def _literally(words: str) -> str:
-    return words.replace("(", r"\(").replace(")", r"\)")
+    return re.escape(words)

@@ -69,7 +69,6 @@ class Battery(Device):
             state_name="energy_kwh",
             state_words="stored energy",
             unit="kWh",
-            scale=self.capacity_kwh,
             initial=self.initial_share * self.capacity_kwh,
             keep=(1 - self.self_discharge_per_h) ** h * every,
             drift=0.0 * every,

@@ -111,7 +111,6 @@ class EvFleet(Device):
             state_name="energy_kwh",
             state_words="stored energy",
             unit="kWh",
-            scale=each.vehicles * each.capacity_kwh,
             initial=0.0,
             keep=keep,
             drift=each.vehicles * drift,

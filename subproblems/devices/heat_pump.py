@@ -54,7 +54,6 @@ class HeatPump(Device):
             state_name="tank_kwh",
             state_words="heat balance of the tank",
             unit="kWh",
-            scale=max(self.tank_kwh, float(heat.max()) * self.max_kw),
             initial=self.initial_share * self.tank_kwh,
             keep=(1 - self.tank_loss_per_h) ** h * every,
             drift=-h * demand_kw,

@@ -67,14 +67,12 @@ class ShiftableLoad(Device):
                 keep[span], upper[span], maximum_kw[span] = 1.0, window.energy_kwh, window.max_kw
                 keep[stay.first], drift[stay.first] = 0.0, stay.elapsed_before * window.energy_kwh
                 lower[stay.last] = stay.elapsed_after * window.energy_kwh
-        most_kwh = max(window.energy_kwh for window in self.windows)
         return Reservoir(
             prefix=f"{self.name}.",
             label=self.name,
             state_name="served_kwh",
             state_words="energy served",
             unit="kWh",
-            scale=most_kwh or 1.0,
             initial=0.0,
             keep=keep,
             drift=drift,

@@ -77,7 +77,6 @@ class ThermostaticLoad(Device):
             state_name="temperature_degc",
             state_words="indoor temperature",
             unit="degC",
-            scale=max(1.0, self.max_temperature_degc - self.min_temperature_degc),
             initial=self.initial_temperature_degc,
             keep=keep * every,
             drift=(1 - keep) * outdoor_degc + heat * gains_kw,

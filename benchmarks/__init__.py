@@ -1,0 +1,1 @@
+"""Benchmarks: subjects, measurements and their committed results. See benchmarks/README.md."""

@@ -1,0 +1,195 @@
+"""Run under mpirun by test_mpi: solves small problems on all ranks and prints what came out as JSON.
+
+    mpirun -n N python tests/mpi_program.py problems | failures | parallel | hang | silence | crash
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+from small_problems import PROBLEMS, Parabola, Problem, coupling, pair, star
+
+import admm
+from admm.graph import split
+from admm.mpi import MpiTransport, abort_on_exception, world
+from admm.placement import balance
+
+MARK = "RESULT "
+DEADLINE_SECONDS = 20.0
+SHORT_DEADLINE_SECONDS = 0.5
+SLEEP_SECONDS = 0.1
+SLEEPERS = 3
+
+comm = world()
+
+
+def report(found: object) -> None:
+    """One line of JSON a rank; solvers may write lines of their own to the same output."""
+    sys.stdout.write(MARK + json.dumps({"rank": comm.rank, "found": found}) + "\n")  # in one piece: ranks share a pipe
+    sys.stdout.flush()
+
+
+def solve(problem: Problem, placement: dict[str, int], deadline: float = DEADLINE_SECONDS, **changes: object):
+    """Solve with each agent on its rank; the result on rank 0 and the transport."""
+    transport = MpiTransport(comm, deadline_seconds=deadline)
+    own = {name: make() for name, make in problem.agents.items() if placement.get(name) == comm.rank}
+    settings = admm.Settings(**{**problem.settings, **changes})
+    return admm.solve(own, problem.couplings, settings, transport), own
+
+
+def placed(problem: Problem) -> dict[str, int]:
+    sides = split(problem.couplings)
+    agents = tuple([name for name in side if name not in sides.relays] for side in (sides.first, sides.second))
+    return balance(dict.fromkeys(problem.agents, 1.0), agents, min(comm.size, len(problem.agents) + 1))
+
+
+def numbers(result: admm.Result) -> dict:
+    """What has to be the same however many ranks there are."""
+    boundary = {
+        f"{name} {key}": getattr(quantities["p_mw"], key).tolist()
+        for name, quantities in result.boundary.items()
+        for key in ("lower", "upper", "price")
+    }
+    history = [[p.residuals.primal, p.residuals.dual, p.penalty, p.objective_eur] for p in result.history]
+    return {"status": result.status.name, "objective": result.objective, "boundary": boundary, "history": history}
+
+
+def problems() -> None:
+    """Every small problem after the other on one communicator."""
+    for name, make in PROBLEMS.items():
+        problem = make()
+        result, own = solve(problem, placed(problem))
+        found = {"problem": name, "owned": list(own), "solved": [n for n, a in own.items() if len(a.solution())]}
+        if comm.rank == 0:
+            found.update(numbers(result), bytes=result.bytes_exchanged, solutions=list(result.solutions))
+        else:
+            assert result is None
+        report(found)
+
+
+class Raises(Parabola):
+    """Raises an error, in `prepare` or at its second question."""
+
+    def __init__(self, error: Exception, early: bool = False) -> None:
+        super().__init__(6.0, [1.0, 5.0])
+        self.error, self.early = error, early
+
+    def prepare(self, boundary: admm.AgentBoundary) -> None:
+        super().prepare(boundary)
+        if self.early:
+            raise self.error
+
+    def answer(self, question: admm.Question) -> admm.Answer:
+        if question.iteration == 2:
+            raise self.error
+        return super().answer(question)
+
+
+class Infeasible(Parabola):
+    """Has no answer."""
+
+    def answer(self, question: admm.Question) -> admm.Answer:
+        return admm.Answer(np.empty(0), admm.AnswerStatus.INFEASIBLE, "the battery's limits contradict each other")
+
+
+class NotANumber(Parabola):
+    """Answers NaN."""
+
+    def answer(self, question: admm.Question) -> admm.Answer:
+        return admm.Answer(np.full(2, np.nan))
+
+
+def _with_up(make: Callable[[], admm.Agent]) -> Problem:
+    problem = pair()
+    problem.agents["up"] = make
+    return problem
+
+
+def failures() -> None:
+    """One failing run after the other, and after all of them one that works: nothing may be left behind."""
+    apart, others = {"low": 0, "up": 1}, pair()
+    if comm.rank == 1:
+        others.couplings[0] = coupling("low-up", "low", "up", periods=2, scale=3.0)
+    broken = pair()
+    if comm.rank == 1:
+        broken.couplings.append(broken.couplings[0])
+    cases = {
+        "prepare": (_with_up(lambda: Raises(admm.InputError("up: no profile"), early=True)), apart),
+        "prepare_bug": (_with_up(lambda: Raises(KeyError("bus"), early=True)), apart),
+        "input": (_with_up(lambda: Raises(admm.InputError("up: a bad question"))), apart),
+        "solver": (_with_up(lambda: Raises(admm.SolverError("up: stuck"))), apart),
+        "bug": (_with_up(lambda: Raises(ZeroDivisionError("by zero"))), apart),
+        "infeasible": (_with_up(lambda: Infeasible(6.0, [1.0, 5.0])), apart),
+        "not_a_number": (_with_up(lambda: NotANumber(6.0, [1.0, 5.0])), apart),
+        "driver_agent": (_with_up(lambda: Raises(admm.InputError("up: on rank 0"))), {"low": 1, "up": 0}),
+        "missing": (pair(), {"low": 0}),
+        "duplicate": (pair(), {"low": 0, "up": comm.rank}),
+        "other_couplings": (others, apart),
+        "bad_couplings_on_one_rank": (broken, apart),
+        "works": (pair(), apart),
+    }
+    found = {}
+    for name, (problem, placement) in cases.items():
+        try:
+            result, _ = solve(problem, placement)
+            found[name] = ["" if result is None else result.status.name, ""]
+        except Exception as error:
+            found[name] = [type(error).__name__, str(error)]
+    report(found)
+
+
+def parallel() -> None:
+    """Sleeping agents on ranks of their own sleep at the same time; slow ones count as agents' time."""
+    names = [f"sleeper{i}" for i in range(SLEEPERS)]
+    agents = {name: lambda: Parabola(2.0, [3.0], SLEEP_SECONDS) for name in names}
+    agents["hub"] = lambda: Parabola(6.0, [1.0] * SLEEPERS)
+    problem = Problem(agents, [coupling(f"{n}-hub", n, "hub") for n in names], {"max_iterations": 3}, 0.0)
+    result, _ = solve(problem, {**{name: i for i, name in enumerate(names)}, "hub": 0})
+    if result is not None:
+        timing = result.timing
+        report({"agents": timing.agents, "waiting": timing.waiting, "wall": timing.wall, "each": result.solve_seconds})
+
+
+class Hangs(Parabola):
+    """Does not come back from its second question."""
+
+    def answer(self, question: admm.Question) -> admm.Answer:
+        if question.iteration == 2:
+            time.sleep(3600)
+        return super().answer(question)
+
+
+def hang() -> None:
+    """An agent on another rank hangs: rank 0 gives up at the deadline."""
+    problem = _with_up(lambda: Hangs(6.0, [1.0, 5.0]))
+    solve(problem, {"low": 0, "up": comm.size - 1}, deadline=SHORT_DEADLINE_SECONDS if comm.rank == 0 else 3600.0)
+
+
+def silence() -> None:
+    """An agent on rank 0 hangs: the others give up at the deadline."""
+    problem = _with_up(lambda: Hangs(6.0, [1.0, 5.0]))
+    solve(problem, {"low": 1, "up": 0}, deadline=SHORT_DEADLINE_SECONDS if comm.rank else 3600.0)
+
+
+def crash() -> None:
+    """An agent on another rank has a bug: its traceback is shown by its owner only."""
+    solve(_with_up(lambda: Raises(ZeroDivisionError("by zero"))), {"low": 0, "up": 1})
+
+
+def infeasible() -> None:
+    """The exit code of the job when an agent of another rank is infeasible."""
+    problem = star()
+    problem.agents["a"] = lambda: Infeasible(2.0, [1.0])
+    try:
+        solve(problem, {"s": 0, "a": 1, "b": 0, "c": 1})
+    except admm.InfeasibleError as error:
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    with abort_on_exception(comm):
+        {f.__name__: f for f in (problems, failures, parallel, hang, silence, crash, infeasible)}[sys.argv[1]]()

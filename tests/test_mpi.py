@@ -1,0 +1,141 @@
+"""The same problems under mpirun: same numbers whatever the number of ranks, and no failure that hangs."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_problems import PROBLEMS
+
+from admm.launch import LAUNCHER_VARIABLES, launched_under_mpi
+from admm.wire import HEADER, answer_bytes, question_bytes
+
+MARK = "RESULT "
+PROGRAM = str(Path(__file__).with_name("mpi_program.py"))
+SAME = 1e-9
+ALL_RANKS = (1, 2, 3, 5)
+"""5 = agents + 1 of the largest problem; in the smaller ones some ranks own nothing."""
+DIGEST_BYTES = 64
+SLEEP_SECONDS = 0.1
+GIVE_UP_SECONDS = 15.0
+
+
+def _found(done) -> list[dict]:
+    """The reports of all ranks, in the order printed."""
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line.removeprefix(MARK)) for line in done.stdout.splitlines() if line.startswith(MARK)]
+
+
+@cache
+def _problems(mpirun, ranks: int) -> list[dict]:
+    """The small problems on so many ranks, run once."""
+    return _found(mpirun(ranks, PROGRAM, "problems"))
+
+
+@pytest.mark.parametrize("ranks", ALL_RANKS)
+def test_the_numbers_are_those_of_one_process_whatever_the_ranks(mpirun, ranks: int) -> None:
+    reports = _problems(mpirun, ranks)
+    for name, make in PROBLEMS.items():
+        own = {r["rank"]: r["found"] for r in reports if r["found"]["problem"] == name}
+        assert len(own) == ranks
+        _check_owners(own, list(make().agents), ranks)
+        _check_same(own[0], make().solve())
+
+
+def _check_owners(found: dict[int, dict], agents: list[str], ranks: int) -> None:
+    """Each agent on one rank; its schedule can be read there, and on rank 0 only its own agents'."""
+    assert sorted(name for report in found.values() for name in report["owned"]) == sorted(agents)
+    assert all(report["solved"] == report["owned"] for report in found.values())
+    assert sorted(found[0]["solutions"]) == sorted(found[0]["owned"])
+    assert ranks <= len(agents) or not found[0]["owned"]
+
+
+def _check_same(found: dict, alone) -> None:
+    assert found["status"] == alone.status.name == "CONVERGED"
+    assert found["objective"] == pytest.approx(alone.objective, rel=SAME)
+    history = [[p.residuals.primal, p.residuals.dual, p.penalty, p.objective_eur] for p in alone.history]
+    assert np.array(found["history"]) == pytest.approx(np.array(history), rel=SAME)
+    for key, values in found["boundary"].items():
+        name, which = key.split()
+        assert values == pytest.approx(getattr(alone.boundary[name]["p_mw"], which), rel=SAME, abs=SAME)
+
+
+def test_bytes_are_counted_as_they_cross(mpirun) -> None:
+    """With rank 0 driving only, every question and answer of the star crosses, and four start messages a rank."""
+    reports = _problems(mpirun, 5)
+    star = next(r["found"] for r in reports if r["rank"] == 0 and r["found"]["problem"] == "star")
+    iterations = len(star["history"])
+    exchanged = sum(question_bytes(n) + answer_bytes(n) for n in (1, 1, 1, 3))
+    start = 4 * (3 * HEADER.size + DIGEST_BYTES + 8)
+    assert star["bytes"] == iterations * exchanged + start
+    alone = PROBLEMS["star"]().solve()
+    assert alone.bytes_exchanged == iterations * exchanged
+
+
+EXPECTED_ERRORS = {
+    "prepare": ("InputError", "up: no profile"),
+    "prepare_bug": ("TielineError", "KeyError: 'bus'"),
+    "input": ("InputError", "up: a bad question"),
+    "solver": ("SolverError", "up: stuck"),
+    "bug": ("TielineError", "ZeroDivisionError: by zero"),
+    "infeasible": ("InfeasibleError", "agent 'up' is infeasible: the battery's limits"),
+    "not_a_number": ("SolverError", "agent 'up': answer.values"),
+    "driver_agent": ("InputError", "up: on rank 0"),
+    "missing": ("InputError", "agent 'up' is on none of the 2 ranks"),
+    "duplicate": ("InputError", "agent 'up' is on ranks 0 and 1"),
+    "other_couplings": ("InputError", "rank 1 has other couplings"),
+    "bad_couplings_on_one_rank": ("InputError", "two couplings are called 'low-up'"),
+    "works": ("CONVERGED", ""),
+}
+RAISED_BY_OWNER = {"prepare_bug": "KeyError", "bug": "ZeroDivisionError"}
+STOPPED_QUIETLY = ("infeasible", "driver_agent", "works")
+
+
+def test_errors_reach_rank_0_as_themselves_and_the_next_run_works(mpirun) -> None:
+    reports = _found(mpirun(2, PROGRAM, "failures"))
+    driver, worker = ({r["rank"]: r["found"] for r in reports}[rank] for rank in (0, 1))
+    for case, (error, words) in EXPECTED_ERRORS.items():
+        assert driver[case][0] == error, (case, driver[case])
+        assert words in driver[case][1]
+        expected = "" if case in STOPPED_QUIETLY else RAISED_BY_OWNER.get(case, error)
+        assert worker[case][0] == expected, (case, worker[case])
+
+
+def test_agents_on_other_ranks_really_work_at_the_same_time(mpirun) -> None:
+    """Three agents that sleep 0.1 s, three ranks, three iterations: 0.3 s, not 0.9 s."""
+    (report,) = _found(mpirun(3, PROGRAM, "parallel"))
+    found = report["found"]
+    assert min(found["each"][f"sleeper{i}"] for i in range(3)) >= SLEEP_SECONDS
+    assert 3 * SLEEP_SECONDS <= found["agents"] < 6 * SLEEP_SECONDS
+    assert found["waiting"] < SLEEP_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("ranks", "program", "code", "words"),
+    [
+        (3, "hang", 75, "rank 0: rank 2 was not heard of with the answer of agent 'up' for 0.5 s"),
+        (2, "silence", 75, "rank 1: rank 0 was not heard of for 0.5 s"),
+        (2, "crash", 1, "ZeroDivisionError: by zero"),
+        (2, "infeasible", 4, ""),
+    ],
+)
+def test_nothing_hangs_and_the_exit_code_says_why(mpirun, ranks: int, program: str, code: int, words: str) -> None:
+    began = time.perf_counter()
+    done = mpirun(ranks, PROGRAM, program)
+    assert time.perf_counter() - began < GIVE_UP_SECONDS
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("in answer") <= 1
+
+
+def test_a_launcher_is_known_by_its_variables(monkeypatch) -> None:
+    for name in LAUNCHER_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    assert not launched_under_mpi()
+    monkeypatch.setenv("PMI_RANK", "0")
+    assert launched_under_mpi()

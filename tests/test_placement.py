@@ -1,0 +1,63 @@
+"""Agents are spread by their solve times, side by side."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import admm
+from admm.placement import balance
+
+GRAHAM = 4 / 3
+
+
+def test_by_hand() -> None:
+    """Longest first: 7 to rank 0, 5 to rank 1, 4 to rank 1 (5 < 7), 2 to rank 0 (7 < 9); the operator where less is done."""
+    weights = {"a": 5.0, "b": 7.0, "c": 2.0, "d": 4.0, "o": 1.0}
+    assert balance(weights, (("a", "b", "c", "d"), ("o",)), 2) == {"a": 1, "b": 0, "c": 0, "d": 1, "o": 0}
+
+
+def test_with_a_rank_for_each_agent_rank_0_only_drives() -> None:
+    weights = {"a": 1.0, "b": 2.0, "o": 9.0}
+    assert sorted(balance(weights, (("a", "b"), ("o",)), 4).values()) == [1, 2, 3]
+    assert sorted(balance(weights, (("a", "b"), ("o",)), 3).values()) == [0, 1, 2]
+    assert set(balance(weights, (("a", "b"), ("o",)), 1).values()) == {0}
+
+
+def test_ties_do_not_depend_on_the_order_of_the_weights() -> None:
+    sides = (("a", "b", "c"), ("o", "p"))
+    one = balance({name: 1.0 for name in "abcop"}, sides, 3)
+    assert one == balance({name: 1.0 for name in "pocba"}, sides, 3)
+    assert list(one) == list("abcop")
+
+
+@given(st.lists(st.floats(0.01, 10.0), min_size=1, max_size=6), st.integers(1, 3))
+def test_the_slowest_rank_is_within_a_third_of_the_best_possible(times: list[float], ranks: int) -> None:
+    """Against all placements, tried one by one (Graham 1969)."""
+    names = [f"a{i}" for i in range(len(times))]
+    ranks = min(ranks, len(times))
+    placement = balance(dict(zip(names, times, strict=True)), (names, ()), ranks)
+
+    def slowest(owners: tuple[int, ...]) -> float:
+        return max(sum(t for t, o in zip(times, owners, strict=True) if o == rank) for rank in range(ranks))
+
+    best = min(slowest(owners) for owners in product(range(ranks), repeat=len(times)))
+    assert slowest(tuple(placement[name] for name in names)) <= GRAHAM * best * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("weights", "ranks", "words"),
+    [
+        ({"a": 1.0, "o": 1.0}, 0, "ranks is 0, expected 1 to 3"),
+        ({"a": 1.0, "o": 1.0}, 4, "ranks is 4, expected 1 to 3"),
+        ({"a": 1.0}, 2, "'o' has no weight"),
+        ({"a": 1.0, "o": 0.0}, 2, "'o' has weight 0.0"),
+        ({"a": float("nan"), "o": 1.0}, 2, "'a' has weight nan"),
+    ],
+)
+def test_wrong_input_is_named(weights: dict, ranks: int, words: str) -> None:
+    with pytest.raises(admm.InputError, match=words):
+        balance(weights, (("a",), ("o",)), ranks)
