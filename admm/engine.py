@@ -95,6 +95,7 @@ class _Run:
         self.solve_seconds = {name: 0.0 for name in layout.agents}
         self.began = time.perf_counter()
         self.settle = False
+        self.complete = self.state.copy()
 
     def result(self) -> Result:
         status = Status.RUNNING
@@ -103,11 +104,14 @@ class _Run:
                 status = self.iterate()
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
+            if len(self.history) < self.state.iteration:
+                self.state = self.complete
         return self.package(status)
 
     def iterate(self) -> Status:
         """One exchange: first side, second side, price, penalty; then the tests."""
         state = self.state
+        self.complete = state.copy()
         state.iteration += 1
         before = self.second_values()
         self.exchange(self.sides.first, "agents")

@@ -11,7 +11,9 @@ Every wait is a loop of tests with a deadline, because a stopped process is noti
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
 import sys
 import time
 import traceback
@@ -80,13 +82,13 @@ class MpiTransport:
         self._agents, self._boundaries, self._names = {}, {}, []
         self._agree(error)
 
-    def _agree(self, failure: Exception | None) -> Exception | None:
+    def _agree(self, failure: Exception | None) -> BaseException | None:
         """What stops the run, the same on all ranks; None if nothing does."""
         error = self._gather(failure) if self.rank == 0 else self._introduce(failure)
         self._complete_sends()
         return error
 
-    def _gather(self, failure: Exception | None) -> Exception | None:
+    def _gather(self, failure: Exception | None) -> BaseException | None:
         self._run_id = secrets.randbits(63)
         self._owner = dict.fromkeys(self._agents, 0)
         for rank in self._others:
@@ -98,7 +100,7 @@ class MpiTransport:
             self._post(rank, hello if error is None else wire.error_message(self._run_id, 0, wire.NO_AGENT, error))
         return error
 
-    def _read_hello(self, rank: int) -> TielineError | None:
+    def _read_hello(self, rank: int) -> BaseException | None:
         message = self._receive(rank)
         if message.kind is Kind.TEXT:
             return wire.read_error(message)
@@ -123,7 +125,7 @@ class MpiTransport:
             return None
         return InputError(f"agent '{missing[0]}' is on none of the {self.ranks} ranks: pass it on one of them")
 
-    def _introduce(self, failure: Exception | None) -> TielineError | None:
+    def _introduce(self, failure: Exception | None) -> BaseException | None:
         self._run_id = wire.expect(self._receive(0, any_run=True), Kind.HELLO, 0).run_id
         if failure is None:
             owned = np.array([self._names.index(name) for name in self._agents], dtype=float)
@@ -157,7 +159,8 @@ class MpiTransport:
     def _collect(self, name: str) -> Answer:
         message = self._receive(self._owner[name], f"with the answer of agent '{name}'")
         if message.kind is Kind.TEXT:
-            raise wire.read_error(message)
+            error = wire.read_error(message)
+            raise TielineError(f"agent '{name}': {error}") if type(error) is TielineError else error
         wire.expect(message, Kind.ANSWER, self._sequence, self._names.index(name))
         return wire.read_answer(message, self._boundaries[name].size)
 
@@ -185,7 +188,10 @@ class MpiTransport:
     # -------------------------------------------------------------- other ranks
 
     def serve(self) -> None:
-        """Answer until STOP; then raise what an agent of this rank raised, as rank 0 does too."""
+        """Answer until STOP; then raise what an agent of this rank raised, as rank 0 does too.
+
+        An interrupt of a solve is passed on to rank 0, which ends the run with what it has.
+        """
         failure: Exception | None = None
         while (message := self._receive(0)).kind is not Kind.STOP:
             wire.expect(message, Kind.QUESTION, max(message.sequence, self._sequence), message.agent)
@@ -194,8 +200,8 @@ class MpiTransport:
                 reply = self._reply(message)
             except TransportError:
                 raise
-            except Exception as error:
-                failure = failure or error
+            except (Exception, KeyboardInterrupt) as error:
+                failure = failure or (error if isinstance(error, Exception) else None)
                 reply = wire.error_message(self._run_id, self._sequence, message.agent, error)
             self._post(0, reply)
         self._running = False
@@ -272,9 +278,11 @@ def abort_on_exception(comm: MPI.Intracomm) -> Iterator[None]:
 
     TransportError aborts with its exit code, an interrupt with 130, an unexpected exception with 1
     and its traceback. Tieline's other errors have reached every rank already and pass through.
+    Ranks other than 0 do not listen to Ctrl-C meanwhile: rank 0 hears it too and tells them to stop.
     """
     try:
-        yield
+        with _deaf_to_interrupts(comm.Get_rank() != 0):
+            yield
     except TransportError as error:
         _abort(comm, f"rank {comm.Get_rank()}: {error}", error.exit_code)
         raise
@@ -288,7 +296,20 @@ def abort_on_exception(comm: MPI.Intracomm) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _deaf_to_interrupts(deaf: bool) -> Iterator[None]:
+    if not deaf:
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _abort(comm: MPI.Intracomm, words: str, code: int) -> None:
     if comm.Get_size() > 1:
         print(words, file=sys.stderr, flush=True)
         comm.Abort(code)
+        os._exit(code)  # Abort may come back before the launcher ends this process

@@ -90,6 +90,11 @@ class State:
     iteration: int = 0
     accuracy: float = 1e-3
 
+    def copy(self) -> State:
+        """What an interrupted iteration falls back on: nothing in it changes any more."""
+        arrays = (self.lower.copy(), self.upper.copy(), self.price.copy(), self.penalty.copy())
+        return State(*arrays, self.iteration, self.accuracy)
+
 
 @dataclass(frozen=True)
 class Residuals:

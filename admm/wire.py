@@ -30,7 +30,7 @@ QUESTION_SCALARS, ANSWER_SCALARS = 2, 5
 QUESTION_ARRAYS = 3
 SETTLE = 1
 HAS_COST, HAS_BOUND = 1, 2
-ERRORS: tuple[type[TielineError], ...] = (TielineError, InputError, InfeasibleError, SolverError, TransportError)
+ERRORS = (TielineError, InputError, InfeasibleError, SolverError, TransportError, KeyboardInterrupt)
 """Errors that cross ranks as themselves: the status of a TEXT is the position here, 0 for any other."""
 
 
@@ -173,14 +173,14 @@ def read_answer(message: Message, entries: int) -> Answer:
     )
 
 
-def error_message(run_id: int, sequence: int, agent: int, error: Exception) -> Message:
+def error_message(run_id: int, sequence: int, agent: int, error: BaseException) -> Message:
     """A TEXT that carries an error; one that is not Tieline's own carries the name of its class too."""
     status = max((i for i, known in enumerate(ERRORS) if isinstance(error, known)), default=0)
-    text = str(error) if isinstance(error, TielineError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, ERRORS) else f"{type(error).__name__}: {error}"
     return Message(Kind.TEXT, run_id, sequence, agent, status, text=text)
 
 
-def read_error(message: Message) -> TielineError:
+def read_error(message: Message) -> TielineError | KeyboardInterrupt:
     """The error that a TEXT carries, of the class that it was raised with."""
     if message.status >= len(ERRORS):
         raise TransportError(f"a TEXT has the unknown status {message.status}")

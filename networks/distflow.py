@@ -1,4 +1,4 @@
-"""The exact DistFlow equations of a feeder, linearised at an operating point, as rows of a program.
+"""The exact DistFlow equations of a feeder, linearised at an operating point, with the flows eliminated.
 
 Baran and Wu, IEEE Trans. Power Delivery 4 (1989) 725, for branch b = i -> j with sending-end flows P, Q,
 squared current l and squared voltage v, in MW, Mvar and per unit on 1 MVA:
@@ -10,6 +10,10 @@ squared current l and squared voltage v, in MW, Mvar and per unit on 1 MVA:
 Only l is not linear. At the operating point z0 = (P0, Q0, w0_i) it is replaced by l0 + g . (z - z0) with
 g = (2 P0 / v0, 2 Q0 / v0, -l0 / (100 v0)). The function is convex, so the replacement never exceeds it:
 a limit l <= I_max^2 cuts off no point that the exact equations allow, and is exact at the operating point.
+
+What is left is square and linear, so every flow is an affine function of the consumption. Kept as
+variables and rows, the flows made OSQP take hundreds to thousands of iterations; eliminated, tens, and
+the balances hold exactly however loosely the program is solved.
 """
 
 from __future__ import annotations
@@ -19,12 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from networks.assembly import Assembly
 from networks.feeder import Feeder
 from networks.sweep import FlowState
-
-OCTAGON = ((1.0, 0.0), (0.0, 1.0), (0.5**0.5, 0.5**0.5), (0.5**0.5, -(0.5**0.5)))
-"""Normals of the regular octagon around a circle, one for each pair of opposite sides."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,8 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
-class FlowVariables:
-    """Positions of one scenario's variables. p, q, w: (T, n - 1), w of the node that the branch feeds.
-
-    root_p, root_q: (T, 1).
-    """
-
-    p: np.ndarray
-    q: np.ndarray
-    w: np.ndarray
-    root_p: np.ndarray
-    root_q: np.ndarray
-
-
-@dataclass(frozen=True)
 class Withdrawal:
-    """A variable, positions (T, 1), that consumes p_share MW and q_share Mvar per unit at a node."""
+    """A variable, positions (T,), that consumes p_share MW and q_share Mvar per unit at a node."""
 
     node: int
     columns: np.ndarray
@@ -76,155 +62,108 @@ class Withdrawal:
 
 
 @dataclass(frozen=True)
-class SquaredCurrent:
-    """l = constant + g_p P + g_q Q + g_w w_i, all (T, n - 1); where the root feeds the branch, w_i is in the constant."""
+class Affine:
+    """constant + slope @ u, with u (T, K) the withdrawals' variables. constant: (T, E). slope: (T, E, K)."""
 
     constant: np.ndarray
-    g_p: np.ndarray
-    g_q: np.ndarray
-    g_w: np.ndarray
+    slope: np.ndarray
 
+    def at(self, u: np.ndarray) -> np.ndarray:
+        """The value, shape (T, E), at u, shape (T, K)."""
+        return self.constant + np.einsum("tek,tk->te", self.slope, u)
 
-def squared_current(feeder: Feeder, point: OperatingPoint) -> SquaredCurrent:
-    """The tangent of l at the operating point."""
-    v0 = point.v_sq_pu[:, feeder.parent]
-    p0, q0 = point.branch_p_mw, point.branch_q_mvar
-    l0 = (p0**2 + q0**2) / v0
-    g_p, g_q, g_w = 2 * p0 / v0, 2 * q0 / v0, -l0 / (100 * v0)
-    at_root = feeder.parent == 0
-    w0 = np.where(at_root, 0.0, 100 * (v0 - 1))  # the root's w does not move
-    return SquaredCurrent(l0 - g_p * p0 - g_q * q0 - g_w * w0, g_p, g_q, g_w)
-
-
-def add_flow_variables(assembly: Assembly, feeder: Feeder, scenario: str, flow_scale_mw: float) -> FlowVariables:
-    """One scenario's flows and voltages."""
-    branches = len(feeder.branches)
-    return FlowVariables(
-        p=assembly.variables(f"{scenario}.branch_p_mw", branches, "MW", flow_scale_mw),
-        q=assembly.variables(f"{scenario}.branch_q_mvar", branches, "Mvar", flow_scale_mw),
-        w=assembly.variables(f"{scenario}.voltage_sq_percent", branches, "%", 1.0),
-        root_p=assembly.variables(f"{scenario}.substation_p_mw", 1, "MW", flow_scale_mw),
-        root_q=assembly.variables(f"{scenario}.substation_q_mvar", 1, "Mvar", flow_scale_mw),
-    )
+    def minus(self, other: Affine) -> Affine:
+        return Affine(self.constant - other.constant, self.slope - other.slope)
 
 
 @dataclass(frozen=True)
-class FlowRows:
-    """Writes one scenario's rows. p_mw, q_mvar: (T, n) fixed consumption. scale_mw: nominal flow."""
+class AffineFlow:
+    """Branch flows p_mw, q_mvar (E = n - 1), squared current, w of the node that each branch feeds, and
+    root_p_mw, root_q_mvar (E = 1) drawn from upstream."""
 
-    assembly: Assembly
-    feeder: Feeder
-    scenario: str
-    variables: FlowVariables
-    withdrawals: Sequence[Withdrawal]
-    p_mw: np.ndarray
-    q_mvar: np.ndarray
-    point: OperatingPoint
-    scale_mw: float
+    p_mw: Affine
+    q_mvar: Affine
+    current_sq_pu: Affine
+    w: Affine
+    root_p_mw: Affine
+    root_q_mvar: Affine
 
-    def add(self, substation_limit_mva: float) -> None:
-        """All rows of the scenario."""
-        current = squared_current(self.feeder, self.point)
-        self._balances(current)
-        self._voltage_drops(current)
-        self._voltage_limits()
-        self._current_limits(current)
-        self._substation()
-        if np.isfinite(substation_limit_mva):
-            self._substation_limit(substation_limit_mva)
 
-    def _labels(self, what: str, names: Sequence[str]) -> list[str]:
-        return [f"{self.scenario}: {what} {name}" for name in names]
+def _tangent(feeder: Feeder, point: OperatingPoint) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """l = constant + g_p P + g_q Q + g_w w_i near the point, all (T, n - 1)."""
+    v0, p0, q0 = point.v_sq_pu[:, feeder.parent], point.branch_p_mw, point.branch_q_mvar
+    l0 = (p0**2 + q0**2) / v0
+    g_p, g_q, g_w = 2 * p0 / v0, 2 * q0 / v0, -l0 / (100 * v0)
+    return l0 - g_p * p0 - g_q * q0 - g_w * 100 * (v0 - 1), g_p, g_q, g_w
 
-    def _put_current(self, rows: np.ndarray, current: SquaredCurrent, factor: np.ndarray, at: np.ndarray) -> None:
-        """Add factor * l of the branches `at` to rows (T, len(at)); factor: (len(at),)."""
-        v = self.variables
-        self.assembly.put(rows, v.p[:, at], factor * current.g_p[:, at])
-        self.assembly.put(rows, v.q[:, at], factor * current.g_q[:, at])
-        fed = self.feeder.parent[at] > 0
-        above = self.feeder.parent[at][fed] - 1
-        self.assembly.put(rows[:, fed], v.w[:, above], (factor * current.g_w[:, at])[:, fed])
 
-    def _balances(self, current: SquaredCurrent) -> None:
-        """P_b - sum(P of children) - p_j - r l = 0, and Q likewise with x."""
-        feeder, every = self.feeder, np.arange(len(self.feeder.branches))
-        for what, flow, fixed, impedance in (
-            ("power balance of node", self.variables.p, self.p_mw, feeder.r_pu),
-            ("reactive balance of node", self.variables.q, self.q_mvar, feeder.x_pu),
-        ):
-            known = fixed[:, 1:] + impedance * current.constant
-            rows = self.assembly.rows(self._labels(what, feeder.nodes[1:]), known, known, self.scale_mw)
-            self.assembly.put(rows, flow, 1.0)
-            below = feeder.parent > 0
-            self.assembly.put(rows[:, feeder.parent[below] - 1], flow[:, below], -1.0)
-            self._put_current(rows, current, -impedance, every)
-            self._put_withdrawals(rows, reactive=flow is self.variables.q)
+class DistFlow:
+    """Makes affine flows of one feeder; what does not depend on the operating point is made once.
 
-    def _put_withdrawals(self, rows: np.ndarray, reactive: bool) -> None:
-        for taken in self.withdrawals:
-            share = taken.q_share if reactive else taken.p_share
-            if taken.node > 0:
-                self.assembly.put(rows[:, [taken.node - 1]], taken.columns, -share)
+    With M the paths, N the nodes' consumption by u and l the squared currents:
 
-    def _voltage_drops(self, current: SquaredCurrent) -> None:
-        """w_j - w_i + 200 (r P + x Q) - 100 (r^2 + x^2) l = 0."""
-        feeder, v = self.feeder, self.variables
-        squared = 100 * (feeder.r_pu**2 + feeder.x_pu**2)
-        w_root = 100 * (feeder.slack_voltage_pu**2 - 1)
-        known = squared * current.constant + np.where(feeder.parent == 0, w_root, 0.0)
-        rows = self.assembly.rows(self._labels("voltage drop on", feeder.branches), known, known, 1.0)
-        self.assembly.put(rows, v.w, 1.0)
-        below = feeder.parent > 0
-        self.assembly.put(rows[:, below], v.w[:, feeder.parent[below] - 1], -1.0)
-        self.assembly.put(rows, v.p, 200 * feeder.r_pu)
-        self.assembly.put(rows, v.q, 200 * feeder.x_pu)
-        self._put_current(rows, current, -squared, np.arange(len(feeder.branches)))
+        P = M (p + N_p u + r l)        Q = M (q + N_q u + x l)
+        w = w_root - M' [200 (r P + x Q) - 100 (r^2 + x^2) l]
+    """
 
-    def _voltage_limits(self) -> None:
-        feeder = self.feeder
-        lower, upper = (100 * (limit[1:] ** 2 - 1) for limit in (feeder.v_min_pu, feeder.v_max_pu))
-        rows = self.assembly.rows(self._labels("voltage limits of node", feeder.nodes[1:]), lower, upper, 1.0)
-        self.assembly.put(rows, self.variables.w, 1.0)
+    def __init__(self, feeder: Feeder, withdrawals: Sequence[Withdrawal], p_mw: np.ndarray, q_mvar: np.ndarray) -> None:
+        """p_mw, q_mvar: (T, n) fixed consumption."""
+        self._feeder, self._paths = feeder, feeder.paths()
+        self._p_root, self._q_root = _at_root(withdrawals, p_mw, False), _at_root(withdrawals, q_mvar, True)
+        nodes = len(feeder.nodes)
+        shares = np.zeros((2, nodes, len(withdrawals)))
+        for k, taken in enumerate(withdrawals):
+            shares[:, taken.node, k] = taken.p_share, taken.q_share
+        # without losses, as (T or 1, n - 1, K + 1): first the constant, then one column a variable
+        self._p = self._columns(p_mw[:, 1:], shares[0, 1:])
+        self._q = self._columns(q_mvar[:, 1:], shares[1, 1:])
+        r, x = feeder.r_pu[:, None], feeder.x_pu[:, None]
+        self._w = -self._paths.T @ (200 * (r * self._p + x * self._q))
+        self._w[:, :, 0] += 100 * (feeder.slack_voltage_pu**2 - 1)
+        # what the losses add, per unit of l: (n - 1, n - 1)
+        self._p_of_l, self._q_of_l = self._paths * feeder.r_pu, self._paths * feeder.x_pu
+        drop = 200 * (r * self._p_of_l + x * self._q_of_l) - 100 * np.diag(feeder.r_pu**2 + feeder.x_pu**2)
+        self._w_of_l = -self._paths.T @ drop
 
-    def _current_limits(self, current: SquaredCurrent) -> None:
-        """l / (2 I) <= I / 2, and an octagon around the circle of I V_max for points far from the operating point."""
-        feeder = self.feeder
-        rated = np.flatnonzero(np.isfinite(feeder.i_max_pu))
-        if rated.size == 0:
-            return
-        limit = feeder.i_max_pu[rated]
-        labels = self._labels("current limit of", [feeder.branches[b] for b in rated])
-        factor = 1 / (2 * limit)
-        rows = self.assembly.rows(labels, -np.inf, limit / 2 - factor * current.constant[:, rated], self.scale_mw)
-        self._put_current(rows, current, factor, rated)
-        v_max = np.where(feeder.parent == 0, feeder.slack_voltage_pu, feeder.v_max_pu[feeder.parent])[rated]
-        self._octagon(labels, self.variables.p[:, rated], self.variables.q[:, rated], limit * v_max)
+    def _columns(self, fixed: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        varying = np.broadcast_to(shares, (fixed.shape[0], *shares.shape))
+        return self._paths @ np.concatenate([fixed[:, :, None], varying], axis=2)
 
-    def _octagon(self, labels: Sequence[str], p: np.ndarray, q: np.ndarray, radius: np.ndarray) -> None:
-        for p_share, q_share in OCTAGON:
-            rows = self.assembly.rows(labels, -radius, radius, self.scale_mw)
-            self.assembly.put(rows, p, p_share)
-            self.assembly.put(rows, q, q_share)
+    def at(self, point: OperatingPoint) -> AffineFlow:
+        """The flow whose losses are exact at the point: l is found from a linear system of n - 1 rows a period."""
+        constant, g_p, g_q, g_w = (part[:, :, None] for part in _tangent(self._feeder, point))
+        w_above, w_above_of_l = self._above(self._w), self._above(self._w_of_l[None])
+        right = g_p * self._p + g_q * self._q + g_w * w_above
+        right[:, :, :1] += constant
+        matrix = np.eye(len(self._feeder.branches)) - g_p * self._p_of_l - g_q * self._q_of_l - g_w * w_above_of_l
+        squared = np.linalg.solve(matrix, right)
+        p = _affine(self._p + self._p_of_l @ squared)
+        q = _affine(self._q + self._q_of_l @ squared)
+        return AffineFlow(
+            p, q, _affine(squared), _affine(self._w + self._w_of_l @ squared),
+            self._root(p, self._p_root), self._root(q, self._q_root),
+        )
 
-    def _substation(self) -> None:
-        """P_root - sum(P of the branches at the root) - p_root = 0, and Q likewise."""
-        v, first = self.variables, self.feeder.parent == 0
-        for what, root, flow, fixed in (
-            ("power balance of the substation", v.root_p, v.p, self.p_mw),
-            ("reactive balance of the substation", v.root_q, v.q, self.q_mvar),
-        ):
-            rows = self.assembly.rows([f"{self.scenario}: {what}"], fixed[:, [0]], fixed[:, [0]], self.scale_mw)
-            self.assembly.put(rows, root, 1.0)
-            self.assembly.put(rows, flow[:, first], -1.0)
-            for taken in self.withdrawals:
-                if taken.node == 0:
-                    self.assembly.put(rows, taken.columns, -(taken.q_share if flow is v.q else taken.p_share))
+    def _above(self, w: np.ndarray) -> np.ndarray:
+        """w of the sending node, (T, n - 1, ...); the root's own is constant."""
+        parent = self._feeder.parent
+        above = w[:, np.maximum(parent - 1, 0)].copy()
+        above[:, parent == 0] = 0.0
+        if w is self._w:
+            above[:, parent == 0, 0] = 100 * (self._feeder.slack_voltage_pu**2 - 1)
+        return above
 
-    def _substation_limit(self, limit_mva: float) -> None:
-        """P^2 + Q^2 <= S^2 at the operating point, divided by 2 S, and the octagon around that circle."""
-        v, p0, q0 = self.variables, self.point.root_p_mw[:, None], self.point.root_q_mvar[:, None]
-        label = [f"{self.scenario}: substation limit"]
-        rows = self.assembly.rows(label, -np.inf, (limit_mva**2 + p0**2 + q0**2) / (2 * limit_mva), self.scale_mw)
-        self.assembly.put(rows, v.root_p, p0 / limit_mva)
-        self.assembly.put(rows, v.root_q, q0 / limit_mva)
-        self._octagon(label, v.root_p, v.root_q, np.array([limit_mva]))
+    def _root(self, flow: Affine, own: Affine) -> Affine:
+        first = self._feeder.parent == 0
+        constant = flow.constant[:, first].sum(axis=1, keepdims=True)
+        return Affine(own.constant + constant, own.slope + flow.slope[:, first].sum(axis=1, keepdims=True))
+
+
+def _affine(columns: np.ndarray) -> Affine:
+    return Affine(columns[:, :, 0], columns[:, :, 1:])
+
+
+def _at_root(withdrawals: Sequence[Withdrawal], fixed: np.ndarray, reactive: bool) -> Affine:
+    """Consumption at the root itself."""
+    shares = [(one.q_share if reactive else one.p_share) if one.node == 0 else 0.0 for one in withdrawals]
+    return Affine(fixed[:, [0]], np.tile(np.array(shares, dtype=float), (fixed.shape[0], 1, 1)))

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from admm import InputError
 from subproblems.builder import Builder, Term
+from subproblems.calls import begin, lags, later
 from subproblems.devices import AnyDevice, Resolver
 from subproblems.devices.attributes import Attributes, number
 from subproblems.horizon import Horizon
@@ -82,7 +83,8 @@ def compile_community(
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     blocks = _add_boundary(builder, community, horizon, port)
-    _add_connection_rows(builder, community, port, blocks)
+    size_mw = _sizes_kw(community, port)[0] / KW_PER_MW
+    _add_connection_rows(builder, community, blocks, size_mw, product_periods)
     for quantity, block in blocks.items():
         builder.boundary(coupling, quantity, block)
     return builder.build()
@@ -127,12 +129,18 @@ def _tie(
     builder.rows(f"{CONNECTION}: {words}", [(block, KW_PER_MW), *less], constant_kw, constant_kw, scale=scale)
 
 
-def _add_connection_rows(builder: Builder, community: Community, port: Port, blocks: dict[str, Block]) -> None:
-    """p + down <= import limit and p - up >= -export limit; as flexibility is not negative, p itself is within, too."""
-    p, up, down = blocks["p_mw"], blocks["flex_up_mw"], blocks["flex_down_mw"]
-    scale = _sizes_kw(community, port)[0] / KW_PER_MW
+def _add_connection_rows(
+    builder: Builder, community: Community, blocks: dict[str, Block], scale: float, product_periods: int
+) -> None:
+    """While calls run: p + down <= import limit and p - up >= -export limit.
+
+    As flexibility is not negative, p itself is within the limits, too.
+    """
+    p, periods = blocks["p_mw"], blocks["p_mw"].length
     most, least = community.import_limit_kw / KW_PER_MW, -community.export_limit_kw / KW_PER_MW
-    rows = f"{CONNECTION}: import limit with down flexibility called"
-    builder.rows(rows, [(p, 1.0), (down, 1.0)], -np.inf, most, scale=scale)
-    rows = f"{CONNECTION}: export limit with up flexibility called"
-    builder.rows(rows, [(p, 1.0), (up, -1.0)], least, np.inf, scale=scale)
+    sides = (("import", "down", 1.0, -np.inf, most), ("export", "up", -1.0, least, np.inf))
+    for limit, direction, sign, lower, upper in sides:
+        for lag, words in lags(periods, product_periods):
+            terms = [(p, later(periods, lag)), (blocks[f"flex_{direction}_mw"], sign * begin(periods, lag))]
+            rows = f"{CONNECTION}: {limit} limit with {direction} flexibility called{words}"
+            builder.rows(rows, terms, lower, upper, scale=scale)

@@ -64,7 +64,7 @@ class QPAgent:
         pins = sp.csc_matrix((np.ones(self._at.size), (np.arange(self._at.size), self._at)), (self._at.size, n))
         self._A = sp.csc_matrix(sp.vstack([_scaled(qp.A, self._e, self._s), pins]))
         self._A.sort_indices()
-        curvature = sp.csc_matrix(sp.diags(self._s) @ qp.P @ sp.diags(self._s)) / self._money
+        curvature = _scaled(qp.P, self._s, self._s) / self._money
         self._P, self._diagonal_at = _upper_with_full_diagonal(curvature)
         self._base_diagonal = self._P.data[self._diagonal_at] + qp.proximal_weight * self._s**2 / self._money
         self._q = self._s * (qp.q - qp.proximal_weight * qp.proximal_center) / self._money

@@ -3,9 +3,9 @@
     state[t] = keep[t] state[t-1] + sum over legs of change[t] power[t] + drift[t],   state[-1] = initial
     lower[t] <= state[t] <= upper[t],   0 <= power[t] <= maximum_kw[t]
 
-A *leg* is one power: charging, discharging, heating. Flexibility is deliverable when the power is there
-in its period and when, after the awards of any `product_periods` periods in a row were called in full,
-the state still allows whatever the device must do later.
+A *leg* is one power: charging, discharging, heating. Flexibility is deliverable: an award, once called, can be
+held for `product_periods` periods, by power that is there in each of them, and after each of them the state
+still allows whatever the device must do later.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from subproblems.builder import Builder, Term, previous
+from subproblems.calls import begin, drift_of_state, lags, later
 from subproblems.port import Port
 from subproblems.quadratic_program import Block
 
@@ -178,10 +179,26 @@ def _add_flexibility(
         mark = group[0].words + "_" if len(groups) > 1 else ""
         for direction, terms in found.items():
             block = _flexibility_variable(builder, reservoir, group, mark + direction)
-            _power_rows(builder, reservoir, group, legs, block, direction)
-            _state_rows(builder, reservoir, group, state, block, direction, product_periods)
+            strain = Strain(builder, reservoir, group, block, direction)
+            _power_rows(strain, legs, product_periods)
+            _state_rows(strain, state, product_periods)
             terms.append((block, 1.0))
     return found
+
+
+@dataclass(frozen=True)
+class Strain:
+    """One direction of flexibility of one group of legs, about to get its rows. block: its variable in kW."""
+
+    builder: Builder
+    reservoir: Reservoir
+    group: Sequence[Leg]
+    block: Block
+    direction: str
+
+    def rows_name(self, backing: str, words: str) -> str:
+        flexibility = self.block.name.removeprefix(self.reservoir.prefix).removesuffix("_kw").replace("_", " ")
+        return f"{self.reservoir.label}: {backing} behind {flexibility} flexibility{words}"
 
 
 def _flexibility_variable(builder: Builder, reservoir: Reservoir, group: Sequence[Leg], name: str) -> Block:
@@ -197,59 +214,37 @@ def _flexibility_variable(builder: Builder, reservoir: Reservoir, group: Sequenc
     )
 
 
-def _power_rows(
-    builder: Builder,
-    reservoir: Reservoir,
-    group: Sequence[Leg],
-    legs: Mapping[str, Block],
-    block: Block,
-    direction: str,
-) -> None:
-    """up <= power of consuming legs + room above feeding legs; down <= room above consuming + power of feeding ones."""
-    up = direction == "up"
-    terms = [(block, 1.0), *((legs[leg.name], -leg.sign if up else leg.sign) for leg in group)]
-    room = sum((leg.maximum_kw for leg in group if leg.consumes is not up), np.zeros(block.length))
-    words = _words(block, reservoir)
-    scale = max(leg.nominal_kw for leg in group)
-    builder.rows(f"{reservoir.label}: power behind {words} flexibility", terms, -np.inf, room, scale=scale)
+def _power_rows(strain: Strain, legs: Mapping[str, Block], product_periods: int) -> None:
+    """While a call runs, with P the powers of consuming legs and Q those of feeding ones:
+
+    up <= P + (Q_max - Q),   down <= (P_max - P) + Q
+    """
+    up, periods = strain.direction == "up", strain.block.length
+    room = sum((leg.maximum_kw for leg in strain.group if leg.consumes is not up), np.zeros(periods))
+    scale = max(leg.nominal_kw for leg in strain.group)
+    for lag, words in lags(periods, product_periods):
+        power = [(legs[leg.name], (-leg.sign if up else leg.sign) * later(periods, lag)) for leg in strain.group]
+        terms = [(strain.block, begin(periods, lag)), *power]
+        builder, name = strain.builder, strain.rows_name("power", words)
+        builder.rows(name, terms, -np.inf, room[lag:], scale=scale)
 
 
-def _state_rows(
-    builder: Builder,
-    reservoir: Reservoir,
-    group: Sequence[Leg],
-    state: Block,
-    block: Block,
-    direction: str,
-    product_periods: int,
-) -> None:
-    """state - response award >= floor if a call lowers the state, state + response award <= ceiling if it raises it.
+def _state_rows(strain: Strain, state: Block, product_periods: int) -> None:
+    """While a call runs:
+
+    state - moved award >= floor where it lowers the state,   state + moved award <= ceiling where it raises it
 
     The effect of 1 kW is that of the group's least favourable leg, so delivery does not hang on which leg delivers.
     """
-    effect = np.max([np.abs(leg.change) for leg in group], axis=0)
-    response = activation_response(reservoir.keep, effect, product_periods)
-    name = f"{reservoir.label}: {reservoir.state_words} behind {_words(block, reservoir)} flexibility"
-    if (direction == "up") == group[0].consumption_raises:
-        builder.rows(name, [(state, 1.0), (block, -response)], reservoir.floor(), np.inf, scale=reservoir.scale)
-    else:
-        builder.rows(name, [(state, 1.0), (block, response)], -np.inf, reservoir.ceiling(), scale=reservoir.scale)
-
-
-def _words(block: Block, reservoir: Reservoir) -> str:
-    return block.name.removeprefix(reservoir.prefix).removesuffix("_kw").replace("_", " ")
-
-
-def activation_response(keep: np.ndarray, effect: np.ndarray, product_periods: int) -> sp.dia_array:
-    """How far the state at each period's end is off after the last `product_periods` awards were called, per kW.
-
-    keep, effect: shape (periods,). Result: (periods, periods), entry (s, i) = effect[i] keep[i+1] ... keep[s] for
-    s - product_periods < i <= s. Calls of fewer periods move the state less, so these rows cover them.
-    """
-    diagonals = [effect]
-    for lag in range(1, min(product_periods, keep.size)):
-        diagonals.append(diagonals[-1][:-1] * keep[lag:])
-    return sp.diags_array(diagonals, offsets=[-lag for lag in range(len(diagonals))], shape=(keep.size, keep.size))
+    reservoir, periods = strain.reservoir, strain.block.length
+    effect = np.max([np.abs(leg.change) for leg in strain.group], axis=0)
+    lowers = (strain.direction == "up") == strain.group[0].consumption_raises
+    floor, ceiling = reservoir.floor(), reservoir.ceiling()
+    for lag, words in lags(periods, product_periods):
+        moved = sp.diags_array(drift_of_state(reservoir.keep, effect, lag)) @ begin(periods, lag)
+        terms = [(state, later(periods, lag)), (strain.block, -moved if lowers else moved)]
+        bounds = (floor[lag:], np.inf) if lowers else (-np.inf, ceiling[lag:])
+        strain.builder.rows(strain.rows_name(reservoir.state_words, words), terms, *bounds, scale=reservoir.scale)
 
 
 def simultaneous(solution: Mapping[str, np.ndarray], tolerance_kw: float = 0.1) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ OPEN_MPI = {
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
 
+MpiStart = Callable[..., subprocess.Popen]
 MpiRun = Callable[..., subprocess.CompletedProcess]
 
 
@@ -30,17 +31,33 @@ def find_mpirun() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def mpirun() -> MpiRun:
-    """mpirun(ranks, *arguments): run this Python with the arguments on so many ranks and wait for the end."""
+def mpirun_start() -> MpiStart:
+    """mpirun_start(ranks, *arguments): start this Python with the arguments on so many ranks."""
     launcher = find_mpirun()
     if launcher is None:
         pytest.skip("no mpirun: pip install mpich mpi4py")
     environment = {**os.environ, **ONE_THREAD, **OPEN_MPI, "PYTHONPATH": str(ROOT)}
 
-    def run(ranks: int, *arguments: str) -> subprocess.CompletedProcess:
+    def start(ranks: int, *arguments: str) -> subprocess.Popen:
         command = [launcher, "-n", str(ranks), sys.executable, *arguments]
-        return subprocess.run(
-            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=MPI_SECONDS, check=False
+        return subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def mpirun(mpirun_start: MpiStart) -> MpiRun:
+    """mpirun(ranks, *arguments): start them and wait for the end, a minute at most."""
+
+    def run(ranks: int, *arguments: str) -> subprocess.CompletedProcess:
+        with mpirun_start(ranks, *arguments) as job:
+            try:
+                out, errors = job.communicate(timeout=MPI_SECONDS)
+            except subprocess.TimeoutExpired:
+                job.kill()
+                raise
+        return subprocess.CompletedProcess(job.args, job.returncode, out, errors)
 
     return run

@@ -44,7 +44,9 @@ class Prices:
 
 def prices(periods: int, seed: int = 0, up: float = 20.0, down: float = 15.0) -> Prices:
     random = np.random.default_rng(seed)
-    return Prices(random.uniform(10, 150, periods), up * random.uniform(0, 1, periods), down * random.uniform(0, 1, periods))
+    return Prices(
+        random.uniform(10, 150, periods), up * random.uniform(0, 1, periods), down * random.uniform(0, 1, periods)
+    )
 
 
 def solve_program(qp: QuadraticProgram, asked: Prices, hours: float) -> tuple[float, dict[str, np.ndarray]]:
@@ -55,7 +57,11 @@ def solve_program(qp: QuadraticProgram, asked: Prices, hours: float) -> tuple[fl
     own = 0.5 * cp.quad_form(x, cp.psd_wrap(qp.P)) + qp.q @ x + qp.constant
     rows = qp.A @ x
     low, high, both = np.isfinite(qp.l), np.isfinite(qp.u), qp.l == qp.u
-    limits = [rows[both] == qp.l[both], rows[low & ~both] >= qp.l[low & ~both], rows[high & ~both] <= qp.u[high & ~both]]
+    limits = [
+        rows[both] == qp.l[both],
+        rows[low & ~both] >= qp.l[low & ~both],
+        rows[high & ~both] <= qp.u[high & ~both],
+    ]
     problem = cp.Problem(cp.Minimize(own + hours * paid), limits)
     problem.solve(solver=cp.CLARABEL)
     assert problem.status == cp.OPTIMAL, problem.status
@@ -128,14 +134,19 @@ def store_part(store: Store, hours: float, periods: int, first: int = 0, *, prod
     state = store.states(fill, drain)
     limits = [fill <= store.fill_kw, drain <= store.drain_kw, state >= store.lower, state <= store.upper]
     if store.drain_sign < 0:
-        limits += [up <= fill + store.drain_kw - drain, down <= store.fill_kw - fill + drain, cool_up == 0, cool_down == 0]
+        limits += [cool_up == 0, cool_down == 0]
         effect = np.maximum(store.fill, store.drain)
+        calls = [(up, fill + store.drain_kw - drain, -effect), (down, store.fill_kw - fill + drain, effect)]
     else:
-        limits += [up <= fill, down <= store.fill_kw - fill, cool_up <= drain, cool_down <= store.drain_kw - drain]
-        effect = store.fill
-    limits += _plans(store, state, -cp.multiply(effect, up), product) + _plans(store, state, cp.multiply(effect, down), product)
-    if store.drain_sign > 0:
-        limits += _plans(store, state, store.drain * cool_up, product) + _plans(store, state, -store.drain * cool_down, product)
+        calls = [(up, fill, -store.fill), (down, store.fill_kw - fill, store.fill)]
+        cool = np.full(n, store.drain)
+        calls += [(cool_up, drain, cool), (cool_down, store.drain_kw - drain, -cool)]
+    for award, room, effect in calls:
+        for start in range(n):
+            limits += [award[start] <= room[t] for t in range(start, min(start + product, n))]
+            if start + product > n and first + n < periods:
+                limits.append(award[start] == 0)  # the store is gone before the call ends
+        limits += _plans(store, state, award, effect, product)
     at = np.eye(periods)[:, first : first + n]
     cost = sum(
         hours * (wear[0] * cp.sum(power) + 0.5 * wear[1] / most * cp.sum_squares(power))
@@ -145,16 +156,13 @@ def store_part(store: Store, hours: float, periods: int, first: int = 0, *, prod
     return Part(at @ (fill + store.drain_sign * drain), at @ (up + cool_up), at @ (down + cool_down), cost, limits)
 
 
-def _plans(store: Store, state, push, product: int) -> list:
+def _plans(store: Store, state, award, effect: np.ndarray, product: int) -> list:
     """For every start and number of called periods: the shifted state is allowed and a plan for the rest exists."""
     limits = []
     for start in range(store.size):
-        for called in range(1, product + 1):
-            end = start + called - 1
-            if end >= store.size:
-                continue
-            fading = store.decay ** np.arange(called - 1, -1, -1)
-            shifted = state[end] + fading @ push[start : end + 1]
+        for end in range(start, min(start + product, store.size)):
+            fading = store.decay ** np.arange(end - start, -1, -1)
+            shifted = state[end] + float(fading @ effect[start : end + 1]) * award[start]
             limits += [shifted >= store.lower[end], shifted <= store.upper[end]]
             rest = store.size - end - 1
             if rest:
@@ -174,7 +182,7 @@ def _plan(store: Store, begin, rest: int) -> list:
 def breaks_when_called(
     store: Store, schedule: dict[str, np.ndarray], direction: str, start: int, called: int, factor: float
 ) -> list[str]:
-    """Deliver factor x award in `called` periods from `start`, then do the most that helps; what breaks, in words.
+    """Deliver factor x the award of `start` in `called` periods from there, then do the most that helps; what breaks, in words.
 
     schedule: fill, drain, up, down in kW, shape (size,). Delivery lowers (up) or raises (down) the filling power first.
     A draining power, if any, feeds the grid.
@@ -182,7 +190,7 @@ def breaks_when_called(
     state, broken, slack = store.initial, [], 1e-4 * max(store.fill_kw, store.drain_kw, 1.0)
     for t in range(store.size):
         fill, drain = schedule["fill"][t], schedule["drain"][t]
-        award = factor * schedule[direction][t]
+        award = factor * schedule[direction][start]
         if start <= t < start + called:
             if direction == "up":
                 less = min(award, fill)

@@ -1,22 +1,23 @@
 """Run under mpirun by test_mpi: solves small problems on all ranks and prints what came out as JSON.
 
-    mpirun -n N python tests/mpi_program.py problems | failures | parallel | hang | silence | crash
+mpirun -n N python tests/mpi_program.py PART
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
-from small_problems import PROBLEMS, Parabola, Problem, coupling, pair, star
 
 import admm
 from admm.graph import split
 from admm.mpi import MpiTransport, abort_on_exception, world
 from admm.placement import balance
+from tests.small_problems import PROBLEMS, Parabola, Problem, coupling, pair, star
 
 MARK = "RESULT "
 DEADLINE_SECONDS = 20.0
@@ -190,6 +191,16 @@ def infeasible() -> None:
         sys.exit(error.exit_code)
 
 
+def interrupt() -> None:
+    """Runs until it is interrupted, and says on each rank which process to interrupt."""
+    problem = pair()
+    problem.agents["up"] = lambda: Parabola(6.0, [1.0, 5.0], seconds=0.01)
+    report(os.getpid())
+    result, _ = solve(problem, {"low": 0, "up": 1}, penalty="classical:1e-6", max_iterations=10**6)
+    report(None if result is None else [result.status.name, len(result.history) == result.iterations])
+
+
 if __name__ == "__main__":
     with abort_on_exception(comm):
-        {f.__name__: f for f in (problems, failures, parallel, hang, silence, crash, infeasible)}[sys.argv[1]]()
+        parts = (problems, failures, parallel, hang, silence, crash, infeasible, interrupt)
+        {part.__name__: part for part in parts}[sys.argv[1]]()

@@ -7,7 +7,7 @@ import math
 import cvxpy as cp
 import numpy as np
 import pytest
-from device_reference import (
+from tests.device_reference import (
     Part,
     Prices,
     Store,
@@ -20,12 +20,12 @@ from device_reference import (
     solve_program,
     store_part,
 )
-from tolerances import EXACT, SOLVER
+from tests.tolerances import EXACT, SOLVER
 
 from admm import InputError
+from subproblems.calls import drift_of_state
 from subproblems.devices import DEVICES, Battery, EvFleet, HeatPump
 from subproblems.devices.stays import stays
-from subproblems.reservoir import activation_response
 
 OVERSHOOT = 1.05
 POWER_KW = 1e-3
@@ -42,7 +42,9 @@ def battery_store(n: int, hours: float) -> Store:
     """capacity 40 kWh, 20 kW in, 25 kW out, efficiencies 0.9 and 0.8, 1 % lost an hour, 10 to 90 %, from and to 40 %."""
     lower = np.full(n, 4.0)
     lower[-1] = 16.0
-    return Store(16.0, 0.99**hours, np.zeros(n), lower, np.full(n, 36.0), np.full(n, hours * 0.9), 20.0, hours / 0.8, 25.0)
+    return Store(
+        16.0, 0.99**hours, np.zeros(n), lower, np.full(n, 36.0), np.full(n, hours * 0.9), 20.0, hours / 0.8, 25.0
+    )
 
 
 BATTERY = {
@@ -83,7 +85,7 @@ def test_battery_in_two_periods_by_hand():
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_battery_delivers_what_is_awarded_and_not_much_more(product, direction):
     n = 12
-    asked = prices(n, seed=5, up=60.0, down=60.0)
+    asked = prices(n, seed=5, up=150.0, down=150.0)
     qp = compiled([BATTERY], horizon(n), flexibility_duration_minutes=60 * product)
     _, found = solve_program(qp, asked, 1.0)
     schedule = {"fill": found["bat.charge_kw"], "drain": found["bat.discharge_kw"]}
@@ -111,7 +113,9 @@ def ev_store(n, hours, initial, end, vehicles=4, discharge_kw=8.0) -> Store:
     lower[-1] = end * vehicles
     drain = hours / 0.85 if discharge_kw else 0.0
     upper, fill = np.full(n, 40.0 * vehicles), np.full(n, hours * 0.9)
-    return Store(initial * vehicles, 1.0, np.zeros(n), lower, upper, fill, 10.0 * vehicles, drain, discharge_kw * vehicles)
+    return Store(
+        initial * vehicles, 1.0, np.zeros(n), lower, upper, fill, 10.0 * vehicles, drain, discharge_kw * vehicles
+    )
 
 
 @pytest.mark.parametrize("product", [1, 2])
@@ -129,7 +133,11 @@ def test_ev_fleet_over_a_day_is_one_store_a_stay(product):
 
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_ev_fleet_delivers_what_is_awarded_and_not_much_more(direction):
-    device = {"kind": "ev_fleet", "name": "cars", "classes": [ev_class(arrival_hour=0, departure_hour=4, repeat_daily=False)]}
+    device = {
+        "kind": "ev_fleet",
+        "name": "cars",
+        "classes": [ev_class(arrival_hour=0, departure_hour=4, repeat_daily=False)],
+    }
     device["classes"][0]["energy_at_departure_kwh"] = 30
     _, found = solve_program(compiled([device], horizon(16, 15)), prices(16, seed=7, up=80, down=80), 0.25)
     schedule = {"fill": found["cars.home_charge_kw"], "drain": found["cars.home_discharge_kw"]}
@@ -191,7 +199,13 @@ def test_one_step_of_the_building_is_the_solution_of_its_differential_equation()
     assert schedule["house.temperature_degc"][0] == pytest.approx(temperature, abs=1e-4)
 
 
-HEAT_PUMP = {"kind": "heat_pump", "name": "hp", "max_kw": 10, "heat_demand_kw": "heat", "outdoor_temperature_degc": "out"}
+HEAT_PUMP = {
+    "kind": "heat_pump",
+    "name": "hp",
+    "max_kw": 10,
+    "heat_demand_kw": "heat",
+    "outdoor_temperature_degc": "out",
+}
 HEAT_PUMP |= {"cop_at_7c": 3.2, "cop_slope_per_k": 0.1, "tank_kwh": 30, "tank_loss_per_h": 0.02}
 
 
@@ -210,7 +224,12 @@ def test_heat_pump_reaches_the_optimum_of_another_model_and_delivers(step, produ
     qp = compiled([HEAT_PUMP], horizon(n, step), series, flexibility_duration_minutes=product * step)
     store = tank_store(n, hours, outside, heat)
     found = agree(qp, [store_part(store, hours, n, product=product)], prices(n, seed=2), hours)
-    schedule = {"fill": found["hp.power_kw"], "drain": np.zeros(n), "up": found["hp.up_kw"], "down": found["hp.down_kw"]}
+    schedule = {
+        "fill": found["hp.power_kw"],
+        "drain": np.zeros(n),
+        "up": found["hp.up_kw"],
+        "down": found["hp.down_kw"],
+    }
     for direction in ("up", "down"):
         check_delivery(store, schedule, direction, product)
 
@@ -279,7 +298,9 @@ def test_pv_offers_what_is_curtailed_and_what_can_be():
 
 def test_load_is_its_column_times_its_factor():
     device = {"kind": "load", "name": "homes", "power_kw": "homes", "scale_factor": 1.5}
-    _, schedule = solve_program(compiled([device], horizon(2), columns(2, homes=np.array([10.0, 20.0]))), prices(2), 1.0)
+    _, schedule = solve_program(
+        compiled([device], horizon(2), columns(2, homes=np.array([10.0, 20.0]))), prices(2), 1.0
+    )
     assert schedule["connection.p_mw"] == pytest.approx([0.015, 0.03], abs=SOLVER)
 
 
@@ -295,11 +316,11 @@ def test_an_inflexible_device_offers_nothing(kind):
     assert schedule["connection.flex_down_mw"] == pytest.approx(0, abs=SOLVER)
 
 
-def test_activation_response_is_a_fading_sum_of_the_last_awards():
+def test_a_call_moves_the_state_by_a_fading_sum():
     keep, effect = np.array([1.0, 0.5, 0.0, 0.8]), np.array([2.0, 3.0, 4.0, 5.0])
-    expected = [[2, 0, 0, 0], [1, 3, 0, 0], [0, 0, 4, 0], [0, 0, 3.2, 5]]
-    assert activation_response(keep, effect, 2).toarray() == pytest.approx(np.array(expected), abs=EXACT)
-    assert activation_response(keep, effect, 9).shape == (4, 4)
+    assert drift_of_state(keep, effect, 0) == pytest.approx(effect, abs=EXACT)
+    assert drift_of_state(keep, effect, 1) == pytest.approx([4.0, 4.0, 8.2], abs=EXACT)
+    assert drift_of_state(keep, effect, 2) == pytest.approx([4.0, 8.2], abs=EXACT)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +364,10 @@ def windows(*spans) -> dict:
         ({"kind": "battery", "name": "bat", "charge_kw": 1, "discharge_kw": 1}, ["'capacity_kwh' is missing", "kWh"]),
         ({"kind": "batery", "name": "bat"}, ["unknown kind 'batery'", "did you mean 'battery'"]),
         ({"name": "bat"}, ["'kind' is missing"]),
-        (fleet(arrival_hour=20, departure_hour=7), ["ev_fleet 'cars'", "class 'home'", "departure_hour is 7", "add 24"]),
+        (
+            fleet(arrival_hour=20, departure_hour=7),
+            ["ev_fleet 'cars'", "class 'home'", "departure_hour is 7", "add 24"],
+        ),
         (fleet(departure_hour=20), ["ev_fleet 'cars'", "class 'home'", "energy_at_departure_kwh is 36", "30 kWh"]),
         (fleet(arrival_hour=18.4, departure_hour=19.6), ["class 'home'", "holds no whole period"]),
         (fleet(departure_hour=43), ["class 'home'", "exceeds 24 h", "repeat_daily"]),
@@ -355,7 +379,10 @@ def windows(*spans) -> dict:
         (windows((8, 2, 9, 4)), ["window", "end_hour is 2", "add 24"]),
         (THERMOSTAT | {"initial_temperature_degc": 25}, ["initial_temperature_degc is 25", "comfort band 20 to 23"]),
         (THERMOSTAT | {"max_heating_kw": 0}, ["both 0"]),
-        (HEAT_PUMP | {"heat_demand_kw": "bad"}, ["heat_pump 'hp'", "heat_demand_kw ('bad') is -1", "2024-01-15T01:00Z"]),
+        (
+            HEAT_PUMP | {"heat_demand_kw": "bad"},
+            ["heat_pump 'hp'", "heat_demand_kw ('bad') is -1", "2024-01-15T01:00Z"],
+        ),
         (HEAT_PUMP | {"heat_demand_kw": "short"}, ["heat_demand_kw", "shape (2,)", "24 periods"]),
         (HEAT_PUMP | {"heat_demand_kw": "words"}, ["heat_demand_kw", "not a number"]),
         (HEAT_PUMP | {"heat_demand_kw": "hole"}, ["heat_demand_kw ('hole') is nan"]),

@@ -12,14 +12,14 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_problems import PROBLEMS, TIGHT, Parabola, Problem, consumer, coupling, pair, star, triangle
 
 import admm
 from admm.engine import check_answer
 from subproblems import QPAgent, QuadraticProgram
+from tests.small_problems import PROBLEMS, TIGHT, Parabola, Problem, consumer, coupling, pair, star, triangle
+from tests.tolerances import SOLVER
 
 VALUE_MW = 1e-6
-OBJECTIVE = 1e-6
 PRICE = 1e-5
 RANDOM_VALUE_MW = 2e-4
 RANDOM_OBJECTIVE = 1e-5
@@ -32,7 +32,7 @@ def test_optimum_and_prices_are_those_found_by_hand(name: str, penalty: str) -> 
     problem = PROBLEMS[name]()
     result = problem.solve(penalty=penalty)
     assert result.converged, result.status
-    assert result.objective == pytest.approx(problem.objective, rel=OBJECTIVE)
+    assert result.objective == pytest.approx(problem.objective, rel=SOLVER)
     for coupling_name, value in problem.value.items():
         found = result.boundary[coupling_name]["p_mw"]
         assert found.lower == pytest.approx(value, abs=VALUE_MW)
@@ -45,7 +45,7 @@ def test_a_relay_on_every_coupling_changes_nothing(name: str) -> None:
     problem = PROBLEMS[name]()
     result = problem.solve(relay_all=True)
     assert result.converged
-    assert result.objective == pytest.approx(problem.objective, rel=OBJECTIVE)
+    assert result.objective == pytest.approx(problem.objective, rel=SOLVER)
     assert set(result.boundary) == {c.name for c in problem.couplings}
     assert set(result.solutions) == set(result.solve_seconds) == set(problem.agents)
     for coupling_name, price in problem.price.items():
@@ -216,6 +216,25 @@ def test_ctrl_c_keeps_the_values_so_far() -> None:
 
     result = star().solve(callback=interrupt)
     assert (result.status, result.iterations, len(result.history)) == (admm.Status.INTERRUPTED, 5, 5)
+
+
+class _Interrupted(Parabola):
+    """Interrupted by the user in the middle of its sixth answer."""
+
+    def answer(self, question: admm.Question) -> admm.Answer:
+        if question.iteration == 6:
+            raise KeyboardInterrupt
+        return super().answer(question)
+
+
+def test_an_interrupted_iteration_does_not_count() -> None:
+    """The other side has answered already, but what comes back is the state after five whole iterations."""
+    problem, five = pair(), pair().solve(max_iterations=5).boundary["low-up"]["p_mw"]
+    problem.agents["up"] = lambda: _Interrupted(6.0, [1.0, 5.0])
+    result = problem.solve()
+    found = result.boundary["low-up"]["p_mw"]
+    assert (result.status, result.iterations, len(result.history)) == (admm.Status.INTERRUPTED, 5, 5)
+    assert all(np.array_equal(getattr(found, key), getattr(five, key)) for key in ("lower", "upper", "price"))
 
 
 class _Unsettled(Parabola):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_problems import coupling
 
 import admm
 from admm.couplings import Layout
 from admm.graph import split
 from admm.relay import RelayAgent
+from tests.small_problems import coupling
 
 
 def _graph(*ends: str) -> list[admm.Coupling]:

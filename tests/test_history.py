@@ -10,10 +10,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from small_problems import pair, triangle
 
 import admm
 from admm.history import COLUMNS, FLUSH_EVERY, HistoryWriter, write_boundary, write_private
+from tests.small_problems import pair, triangle
 
 CONTRACT = {"primal_residual", "dual_residual", "primal_tolerance", "dual_tolerance", "penalty", "seconds"}
 
@@ -47,8 +47,8 @@ def test_an_unknown_objective_is_nan(tmp_path: Path) -> None:
 
 KILLED = """
 import os, sys
-sys.path[:0] = sys.argv[2:]
-from test_history import _progress
+sys.path.insert(0, sys.argv[2])
+from tests.test_history import _progress
 from admm.history import HistoryWriter
 writer = HistoryWriter(sys.argv[1])
 row = _progress(1)
@@ -59,8 +59,8 @@ os._exit(9)
 
 
 def test_a_killed_run_leaves_a_readable_history(tmp_path: Path) -> None:
-    path, here = tmp_path / "history.h5", Path(__file__).parent
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path), str(here), str(here.parent)], check=False)
+    path, root = tmp_path / "history.h5", Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path), str(root)], check=False)
     assert done.returncode == 9
     with h5py.File(path) as file:
         assert file["iteration/primal_residual"].shape == (45 // FLUSH_EVERY * FLUSH_EVERY,)
@@ -111,7 +111,7 @@ def test_boundary_by_coupling_and_quantity_with_unit_and_sign(tmp_path: Path) ->
 
 def test_private_schedule_by_device_and_variable(tmp_path: Path) -> None:
     path = tmp_path / "agent.h5"
-    values = {"battery.charge_kw": np.array([1.0, 2.0]), "ev.fleet.energy_kwh": np.array([3.0]), "import_kw": np.zeros(2)}
+    values = {"battery.charge_kw": np.array([1.0, 2.0]), "ev.fleet.energy_kwh": np.ones(1), "import_kw": np.zeros(2)}
     units = {"battery.charge_kw": "kW", "ev.fleet.energy_kwh": "kWh", "import_kw": "kW"}
     write_private(path, values, units, objective_eur=4.5)
     with h5py.File(path) as file:

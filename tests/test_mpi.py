@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_problems import PROBLEMS
 
 from admm.launch import LAUNCHER_VARIABLES, launched_under_mpi
 from admm.wire import HEADER, answer_bytes, question_bytes
+from tests.small_problems import PROBLEMS
+from tests.tolerances import EXACT
 
 MARK = "RESULT "
 PROGRAM = str(Path(__file__).with_name("mpi_program.py"))
-SAME = 1e-9
 ALL_RANKS = (1, 2, 3, 5)
 """5 = agents + 1 of the largest problem; in the smaller ones some ranks own nothing."""
 DIGEST_BYTES = 64
@@ -56,12 +58,12 @@ def _check_owners(found: dict[int, dict], agents: list[str], ranks: int) -> None
 
 def _check_same(found: dict, alone) -> None:
     assert found["status"] == alone.status.name == "CONVERGED"
-    assert found["objective"] == pytest.approx(alone.objective, rel=SAME)
+    assert found["objective"] == pytest.approx(alone.objective, rel=EXACT)
     history = [[p.residuals.primal, p.residuals.dual, p.penalty, p.objective_eur] for p in alone.history]
-    assert np.array(found["history"]) == pytest.approx(np.array(history), rel=SAME)
+    assert np.array(found["history"]) == pytest.approx(np.array(history), rel=EXACT)
     for key, values in found["boundary"].items():
         name, which = key.split()
-        assert values == pytest.approx(getattr(alone.boundary[name]["p_mw"], which), rel=SAME, abs=SAME)
+        assert values == pytest.approx(getattr(alone.boundary[name]["p_mw"], which), rel=EXACT, abs=EXACT)
 
 
 def test_bytes_are_counted_as_they_cross(mpirun) -> None:
@@ -81,7 +83,7 @@ EXPECTED_ERRORS = {
     "prepare_bug": ("TielineError", "KeyError: 'bus'"),
     "input": ("InputError", "up: a bad question"),
     "solver": ("SolverError", "up: stuck"),
-    "bug": ("TielineError", "ZeroDivisionError: by zero"),
+    "bug": ("TielineError", "agent 'up': ZeroDivisionError: by zero"),
     "infeasible": ("InfeasibleError", "agent 'up' is infeasible: the battery's limits"),
     "not_a_number": ("SolverError", "agent 'up': answer.values"),
     "driver_agent": ("InputError", "up: on rank 0"),
@@ -130,6 +132,19 @@ def test_nothing_hangs_and_the_exit_code_says_why(mpirun, ranks: int, program: s
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert done.stderr.count("in answer") <= 1
+
+
+def test_ctrl_c_ends_the_run_with_the_values_so_far(mpirun_start) -> None:
+    """Every rank is interrupted, as a terminal does it; rank 0 packs its result, the other one ends quietly."""
+    with mpirun_start(2, PROGRAM, "interrupt") as job:
+        first = [json.loads(job.stdout.readline().removeprefix(MARK)) for _ in range(2)]
+        time.sleep(SLEEP_SECONDS)
+        for report in first:
+            os.kill(report["found"], signal.SIGINT)
+        out, errors = job.communicate(timeout=GIVE_UP_SECONDS)
+    assert job.returncode == 0, errors
+    last = [json.loads(line.removeprefix(MARK)) for line in out.splitlines() if line.startswith(MARK)]
+    assert {r["rank"]: r["found"] for r in last} == {0: ["INTERRUPTED", True], 1: None}
 
 
 def test_a_launcher_is_known_by_its_variables(monkeypatch) -> None:

@@ -15,7 +15,7 @@ GRAHAM = 4 / 3
 
 
 def test_by_hand() -> None:
-    """Longest first: 7 to rank 0, 5 to rank 1, 4 to rank 1 (5 < 7), 2 to rank 0 (7 < 9); the operator where less is done."""
+    """Longest first: 7 to rank 0, 5 and 4 to rank 1, 2 to rank 0 (7 < 9); then 9 stand on both, the lowest wins."""
     weights = {"a": 5.0, "b": 7.0, "c": 2.0, "d": 4.0, "o": 1.0}
     assert balance(weights, (("a", "b", "c", "d"), ("o",)), 2) == {"a": 1, "b": 0, "c": 0, "d": 1, "o": 0}
 

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from subproblems.builder import Builder
+from subproblems.builder import Builder, Term
+from subproblems.calls import begin, lags, later
 from subproblems.devices.attributes import Series, flag, number, series
 from subproblems.devices.base import Device, Resolver
 from subproblems.horizon import Horizon
@@ -42,7 +43,7 @@ class PV(Device):
         cost = horizon.hours * self.curtailment_cost_eur_per_kwh
         builder.cost(production, linear=-cost)
         builder.constant += cost * float(available_kw.sum())
-        flexibility = self._flexibility(builder, production, available_kw) if self.flexible else {}
+        flexibility = self._flexibility(builder, production, available_kw, product_periods) if self.flexible else {}
         return Port(
             consumption=((production, -1.0),),
             constant_kw=np.zeros(horizon.periods),
@@ -51,21 +52,25 @@ class PV(Device):
             **flexibility,
         )
 
-    def _flexibility(self, builder: Builder, production: Block, available_kw: np.ndarray) -> dict[str, tuple]:
-        """up <= available - production, down <= production - min_share available."""
+    def _flexibility(
+        self, builder: Builder, production: Block, available_kw: np.ndarray, product_periods: int
+    ) -> dict[str, tuple[Term, ...]]:
+        """While a call runs: up <= available - production, down <= production - min_share available."""
         sides = {"up": (1.0, available_kw), "down": (-1.0, -self.min_share * available_kw)}
-        found = {}
+        periods, found = production.length, {}
         for direction, (sign, room_kw) in sides.items():
             block = builder.variable(
                 f"{self.name}.{direction}_kw",
-                production.length,
+                periods,
                 0.0,
                 (1 - self.min_share) * available_kw,
                 unit="kW",
                 scale=self.installed_kw,
                 bound_name=f"{self.name}: {direction} flexibility limits",
             )
-            rows = f"{self.name}: power behind {direction} flexibility"
-            builder.rows(rows, [(block, 1.0), (production, sign)], -np.inf, room_kw, scale=self.installed_kw)
+            for lag, words in lags(periods, product_periods):
+                terms = [(block, begin(periods, lag)), (production, sign * later(periods, lag))]
+                rows = f"{self.name}: power behind {direction} flexibility{words}"
+                builder.rows(rows, terms, -np.inf, room_kw[lag:], scale=self.installed_kw)
             found[direction] = ((block, 1.0),)
         return found

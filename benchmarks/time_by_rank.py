@@ -1,0 +1,101 @@
+"""Where the wall time goes on 1, 2, 3 and 11 ranks: `python -m benchmarks.time_by_rank`.
+
+Runs `tieline run ieee33-10ec` as a user would, several times for each number of ranks, and takes the run
+of median wall time. Writes results/time_by_rank.csv, .md and .png. Needs an mpirun (`.[mpi]`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from admm.transport import available_cores
+
+RESULTS = Path(__file__).parent / "results"
+CASE, RANKS = "ieee33-10ec", (1, 2, 3, 11)
+PARTS = ("agents", "operators", "communication", "waiting", "engine")
+
+
+def command(ranks: int, out: Path, case: str) -> list[str]:
+    beside = Path(sys.executable).parent / "mpirun"
+    mpirun = str(beside) if beside.is_file() else shutil.which("mpirun")
+    if mpirun is None:
+        raise SystemExit("there is no mpirun: pip install 'tieline[mpi]'")
+    run = [sys.executable, "-m", "admm", "run", case, "--out", str(out)]
+    return run if ranks == 1 else [mpirun, "-n", str(ranks), *run]
+
+
+def measure(ranks: int, case: str) -> dict[str, float]:
+    """One run: its summary, with the time of the whole command beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        began = time.perf_counter()
+        subprocess.run(command(ranks, out, case), check=True, stdout=subprocess.DEVNULL)
+        command_seconds = time.perf_counter() - began
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    row = {"ranks": ranks, "iterations": summary["iterations"], "command_seconds": round(command_seconds, 3)}
+    row |= {"run_seconds": round(summary["wall_seconds"], 3)}
+    row |= {f"{part}_seconds": round(summary[f"{part}_seconds"], 4) for part in PARTS}
+    row["engine_and_communication_share"] = round((row["engine_seconds"] + row["communication_seconds"]) / row["run_seconds"], 4)
+    return row | {"versions": summary["versions"]}
+
+
+def median_of(rows: list[dict[str, float]]) -> dict[str, float]:
+    return sorted(rows, key=lambda row: row["run_seconds"])[len(rows) // 2]
+
+
+def draw(rows: list[dict[str, float]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    left = [0.0] * len(rows)
+    for part in PARTS:
+        seconds = [row[f"{part}_seconds"] for row in rows]
+        axes.barh([str(row["ranks"]) for row in rows], seconds, left=left, label=part)
+        left = [a + b for a, b in zip(left, seconds, strict=True)]
+    axes.set_xlabel("wall time of the run in seconds, without start-up")
+    axes.set_ylabel("ranks")
+    axes.set_title(f"{CASE} on {available_cores()} cores, {rows[0]['iterations']} iterations")
+    axes.invert_yaxis()
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+
+
+def markdown(rows: list[dict[str, float]], repeats: int) -> str:
+    keys = [key for key in rows[0] if key != "versions"]
+    lines = ["| " + " | ".join(key.replace("_", " ") for key in keys) + " |", "| --- " * len(keys) + "|"]
+    lines += ["| " + " | ".join(str(row[key]) for key in keys) + " |" for row in rows]
+    note = f"Median of {repeats} runs on {available_cores()} cores; `command seconds` has start-up in it. {rows[0]['versions']}."
+    return "\n".join([*lines, "", note, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    rows = []
+    for ranks in RANKS:
+        rows.append(median_of([measure(ranks, CASE) for _ in range(given.repeats)]))
+        print(rows[-1], flush=True)
+    given.out.mkdir(parents=True, exist_ok=True)
+    with (given.out / "time_by_rank.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    (given.out / "time_by_rank.md").write_text(markdown(rows, given.repeats), encoding="utf-8")
+    draw(rows, given.out / "time_by_rank.png")
+
+
+if __name__ == "__main__":
+    main()
