@@ -35,6 +35,8 @@ PAUSE_SECONDS = 20e-6
 """Longer sleeps between tests show up in every exchange; none at all takes a core from the solvers."""
 DEADLINE_SECONDS = 600.0
 INTERRUPTED_EXIT_CODE = 130
+FORWARDING_SECONDS = 0.2
+"""Left to the launcher to pass on the last words: what it has not read when a rank aborts is lost."""
 
 Found = TypeVar("Found")
 
@@ -311,5 +313,6 @@ def _deaf_to_interrupts(deaf: bool) -> Iterator[None]:
 def _abort(comm: MPI.Intracomm, words: str, code: int) -> None:
     if comm.Get_size() > 1:
         print(words, file=sys.stderr, flush=True)
+        time.sleep(FORWARDING_SECONDS)
         comm.Abort(code)
         os._exit(code)  # Abort may come back before the launcher ends this process

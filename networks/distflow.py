@@ -72,8 +72,17 @@ class Affine:
         """The value, shape (T, E), at u, shape (T, K)."""
         return self.constant + np.einsum("tek,tk->te", self.slope, u)
 
-    def minus(self, other: Affine) -> Affine:
-        return Affine(self.constant - other.constant, self.slope - other.slope)
+    def plus(self, other: Affine) -> Affine:
+        """The sum of the two."""
+        return Affine(self.constant + other.constant, self.slope + other.slope)
+
+    def times(self, factor: np.ndarray) -> Affine:
+        """Each element times its factor, broadcast to (T, E)."""
+        return Affine(self.constant * factor, self.slope * np.broadcast_to(factor, self.constant.shape)[:, :, None])
+
+    def only(self, elements: np.ndarray) -> Affine:
+        """Some of the elements."""
+        return Affine(self.constant[:, elements], self.slope[:, elements])
 
 
 @dataclass(frozen=True)

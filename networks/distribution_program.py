@@ -11,22 +11,23 @@ Losses stand in the power balances, so they are paid for at the substation and h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from admm import InputError
-from networks.assembly import Assembly
-from networks.distflow import FlowRows, FlowVariables, OperatingPoint, Withdrawal, add_flow_variables
+from networks.assembly import Assembly, Columns
+from networks.distflow import AffineFlow, DistFlow, OperatingPoint, Withdrawal
 from networks.feeder import Feeder
+from networks.flow_limits import Limit, ScenarioFlow
 from networks.sweep import FlowState, Sweep
 from subproblems import QuadraticProgram
 
 SCENARIOS = {"base": 0.0, "up": -1.0, "down": 1.0}
 """Name of a scenario and the sign with which its flexibility changes a community's consumption."""
 ACTIVATED_LOSS_PRICE = 5.0
-"""EUR/MWh: proximal curvature of the activated scenarios, whose losses cost nothing (measured: enough)."""
+"""EUR/MWh: curvature of the activated scenarios' losses, which cost no energy, only flexibility passed on."""
 LOSS_FLOOR = 0.01
 """Loss errors are relative to the period's losses, but at least to this share of the largest period's."""
 
@@ -59,8 +60,8 @@ class DistributionModel:
 
     hours: length of a period. load_p_mw, load_q_mvar: (T, n) fixed consumption, in the feeder's order
     of nodes. upstream: name of the coupling to the grid above. flexibility: whether couplings carry
-    flex_up_mw and flex_down_mw beside p_mw. loss_price_eur_per_mwh: sets the proximal curvature
-    2 price hours r / V_slack^2 on the base flows; it steers the solve and costs nothing.
+    flex_up_mw and flex_down_mw beside p_mw. loss_price_eur_per_mwh: sets the curvature of the
+    base flows' losses around the operating point; it steers the solve and costs nothing.
     """
 
     name: str
@@ -125,10 +126,12 @@ class DistributionModel:
 
     @property
     def scenarios(self) -> dict[str, float]:
+        """Name and sign of each scenario."""
         return SCENARIOS if self.flexibility else {"base": 0.0}
 
     @property
     def quantities(self) -> tuple[str, ...]:
+        """Boundary quantities of every coupling."""
         return ("p_mw", "flex_up_mw", "flex_down_mw") if self.flexibility else ("p_mw",)
 
 
@@ -147,6 +150,16 @@ class FlowErrors:
         return max(self.voltage_pu / voltage_pu, self.loss_share / loss_share)
 
 
+@dataclass(frozen=True)
+class Scenario:
+    """One scenario: what its flow depends on, columns (T, K), and the flow at the latest operating point."""
+
+    sign: float
+    withdrawals: tuple[Withdrawal, ...]
+    columns: np.ndarray
+    distflow: DistFlow
+
+
 class DistributionProgram:
     """The operator's variables and rows; `linearised` makes the program for any operating points.
 
@@ -156,144 +169,158 @@ class DistributionProgram:
     def __init__(self, model: DistributionModel, scales: Mapping[tuple[str, str], float] | None = None) -> None:
         self.model, self.scales = model, dict(scales or {})
         self.sweep = Sweep(model.feeder)
-        self.flow_scale_mw = self._flow_scale()
-        self._assembly = Assembly("", model.periods)
-        self._build(self.first_points())
+        self.columns = Columns(model.periods)
+        self.boundary = self._add_boundary()
+        self._support_columns = [self._add_support(one) for one in model.supports]
+        self.flow_scale_mw = max(self._scale(one.coupling, "p_mw", one.capacity_mw) for one in model.connections)
+        self.scenarios = {name: self._scenario(sign) for name, sign in model.scenarios.items()}
+        self.flows: dict[str, AffineFlow] = {}
 
-    def _flow_scale(self) -> float:
-        """Peak apparent load of the feeder, MVA, with what the communities may add."""
-        load = np.hypot(self.model.load_p_mw.sum(axis=1), self.model.load_q_mvar.sum(axis=1)).max()
-        added = sum(self._boundary_scale(one.coupling, "p_mw", one.capacity_mw) for one in self.model.connections)
-        return max(float(load), added, 1e-3)
+    def _scale(self, coupling: str, quantity: str, capacity_mw: float = np.inf) -> float:
+        return float(self.scales.get((coupling, quantity), capacity_mw if np.isfinite(capacity_mw) else 0.1))
 
-    def _boundary_scale(self, coupling: str, quantity: str, capacity_mw: float = np.inf) -> float:
-        fallback = capacity_mw if np.isfinite(capacity_mw) else 0.1
-        return float(self.scales.get((coupling, quantity), fallback))
+    def _add_boundary(self) -> dict[tuple[str, str], np.ndarray]:
+        """Copies of the communities' values, and what is exchanged with the grid above."""
+        found = {}
+        for coupling, capacity_mw in self._couplings():
+            for quantity in self.model.quantities:
+                scale = self._scale(coupling, quantity, capacity_mw)
+                found[coupling, quantity] = self.columns.add(f"{coupling}.{quantity}", "MW", scale)
+        return found
 
-    def first_points(self) -> tuple[OperatingPoint, ...]:
-        """The flow of the fixed load alone, one point a scenario; the empty feeder where that does not converge."""
+    def _couplings(self) -> list[tuple[str, float]]:
+        model = self.model
+        return [*((one.coupling, one.capacity_mw) for one in model.connections), (model.upstream, np.inf)]
+
+    def _add_support(self, one: ReactiveSupport) -> np.ndarray:
+        return self.columns.add(f"reactive support {one.node}.q_mvar", "Mvar", max(one.q_max_mvar, 1e-3))
+
+    def _scenario(self, sign: float) -> Scenario:
+        withdrawals = tuple(self._withdrawals(sign))
+        columns = np.stack([taken.columns for taken in withdrawals], axis=1)
+        distflow = DistFlow(self.model.feeder, withdrawals, self.model.load_p_mw, self.model.load_q_mvar)
+        return Scenario(sign, withdrawals, columns, distflow)
+
+    def _withdrawals(self, sign: float) -> Iterator[Withdrawal]:
+        """What the variables consume in a scenario: p + sign * flex at every community, and the support."""
+        model = self.model
+        for one in model.connections:
+            node, tangent = model.feeder.node(one.node), float(np.tan(np.arccos(one.power_factor)))
+            yield Withdrawal(node, self.boundary[one.coupling, "p_mw"], 1.0, tangent)
+            if sign:
+                flex = self.boundary[one.coupling, "flex_up_mw" if sign < 0 else "flex_down_mw"]
+                yield Withdrawal(node, flex, sign, sign * tangent)
+        for one, columns in zip(model.supports, self._support_columns, strict=True):
+            yield Withdrawal(model.feeder.node(one.node), columns, 0.0, 1.0)
+
+    def first_points(self) -> dict[str, OperatingPoint]:
+        """The flow of the fixed load alone, by scenario; the empty feeder where that does not converge."""
         model = self.model
         empty = self.sweep.run(np.zeros_like(model.load_p_mw), np.zeros_like(model.load_q_mvar))
         point = OperatingPoint.of_flow(self.sweep.run(model.load_p_mw, model.load_q_mvar), OperatingPoint.of_flow(empty))
-        return (point,) * len(model.scenarios)
+        return dict.fromkeys(self.scenarios, point)
 
-    def linearised(self, points: tuple[OperatingPoint, ...] | None = None) -> QuadraticProgram:
-        """The program with rows that are exact at the points; its pattern does not depend on them."""
-        return self._build(self.first_points() if points is None else points)
+    def linearised(
+        self, points: Mapping[str, OperatingPoint] | None = None, masks: Sequence[np.ndarray] | None = None
+    ) -> QuadraticProgram:
+        """The program with flows that are exact at the points, and all their limits.
 
-    def _build(self, points: tuple[OperatingPoint, ...]) -> QuadraticProgram:
-        model = self.model
-        self._assembly = Assembly(f"distribution operator '{model.name}'", model.periods)
-        self._add_boundary()
-        self._add_supports()
-        self.flows: dict[str, FlowVariables] = {}
-        self.withdrawals: dict[str, list[Withdrawal]] = {}
-        for (scenario, sign), point in zip(model.scenarios.items(), points, strict=True):
-            self._add_scenario(scenario, sign, point)
-        if model.flexibility:
-            self._add_passed_on()
-        self.boundary = {key: columns[:, 0] for key, columns in self._copies.items()}
-        self.boundary[model.upstream, "p_mw"] = self.flows["base"].root_p[:, 0]
-        return self._assembly.build(self.boundary)
+        masks: for each of `limits` which of its rows to take, (T, E); for given masks the pattern of the
+        program does not depend on the points.
+        """
+        points = self.first_points() if points is None else points
+        assembly = Assembly(f"distribution operator '{self.model.name}'", self.columns)
+        self.flows = {name: scenario.distflow.at(points[name]) for name, scenario in self.scenarios.items()}
+        self.limits: list[Limit] = []
+        self._add_connection_rows(assembly)
+        self._add_support_rows(assembly)
+        for name in self.scenarios:
+            self._add_scenario(assembly, name, points[name])
+        for i, limit in enumerate(self.limits):
+            limit.add(assembly, None if masks is None else masks[i])
+        self._add_exchange_rows(assembly)
+        return assembly.build(self.boundary)
 
-    def _add_boundary(self) -> None:
-        """Copies of the communities' values and what is passed on; limits of the connections."""
-        model, self._copies = self.model, {}
-        for one in model.connections:
-            for quantity in model.quantities:
-                scale = self._boundary_scale(one.coupling, quantity, one.capacity_mw)
-                self._copies[one.coupling, quantity] = self._assembly.variables(f"{one.coupling}.{quantity}", 1, "MW", scale)
-            self._limit_connection(one)
-        for quantity in model.quantities[1:]:
-            scale = self._boundary_scale(model.upstream, quantity)
-            columns = self._assembly.variables(f"{model.upstream}.{quantity}", 1, "MW", scale)
-            self._copies[model.upstream, quantity] = columns
-            self._assembly.limit(f"{model.upstream}: {quantity} is not negative", columns, 0.0, np.inf, scale)
-
-    def _limit_connection(self, one: Connection) -> None:
-        p = self._copies[one.coupling, "p_mw"]
-        scale = self._boundary_scale(one.coupling, "p_mw", one.capacity_mw)
-        label, limit = f"{one.coupling}: connection capacity", one.capacity_mw
-        if np.isfinite(limit):
-            self._assembly.limit(label, p, -limit, limit, scale)
-        for quantity, sign in zip(self.model.quantities[1:], (-1.0, 1.0), strict=False):
-            flex = self._copies[one.coupling, quantity]
-            flex_scale = self._boundary_scale(one.coupling, quantity, limit)
-            self._assembly.limit(f"{one.coupling}: {quantity} is not negative", flex, 0.0, np.inf, flex_scale)
+    def _add_connection_rows(self, assembly: Assembly) -> None:
+        for coupling, limit in self._couplings():
+            p, scale = self.boundary[coupling, "p_mw"], self._scale(coupling, "p_mw", limit)
             if np.isfinite(limit):
-                rows = self._assembly.rows([f"{label} with {quantity}"], -limit, limit, scale)
-                self._assembly.put(rows, p, 1.0)
-                self._assembly.put(rows, flex, sign)
+                assembly.combine(f"{coupling}: connection capacity", [(p, 1.0)], -limit, limit, scale)
+            for quantity, sign in zip(self.model.quantities[1:], (-1.0, 1.0), strict=False):
+                flex = self.boundary[coupling, quantity]
+                label = f"{coupling}: {quantity} is not negative"
+                assembly.combine(label, [(flex, 1.0)], 0.0, np.inf, self._scale(coupling, quantity, limit))
+                if np.isfinite(limit):
+                    label = f"{coupling}: connection capacity with {quantity}"
+                    assembly.combine(label, [(p, 1.0), (flex, sign)], -limit, limit, scale)
 
-    def _add_supports(self) -> None:
-        self._support_columns: list[np.ndarray] = []
-        for one in self.model.supports:
-            scale = max(one.q_max_mvar, 1e-3)
-            columns = self._assembly.variables(f"reactive support {one.node}.q_mvar", 1, "Mvar", scale)
-            label = f"reactive support at node {one.node}: limits"
-            self._assembly.limit(label, columns, -one.q_max_mvar, one.q_max_mvar, scale)
-            self._assembly.cost(columns, 0.0, one.quadratic_cost_eur_per_mvar2h * self.model.hours)
-            self._support_columns.append(columns)
+    def _add_support_rows(self, assembly: Assembly) -> None:
+        for one, columns in zip(self.model.supports, self._support_columns, strict=True):
+            label, limit = f"reactive support at node {one.node}: limits", one.q_max_mvar
+            assembly.combine(label, [(columns, 1.0)], -limit, limit, max(limit, 1e-3))
+            assembly.quadratic_cost(columns, one.quadratic_cost_eur_per_mvar2h * self.model.hours)
 
-    def _withdrawals(self, sign: float) -> list[Withdrawal]:
-        """What the variables consume in a scenario: p + sign * flex at every community, and the support."""
-        model, found = self.model, []
-        for one in model.connections:
-            node, tangent = model.feeder.node(one.node), float(np.tan(np.arccos(one.power_factor)))
-            found.append(Withdrawal(node, self._copies[one.coupling, "p_mw"], 1.0, tangent))
-            if sign:
-                flex = self._copies[one.coupling, "flex_up_mw" if sign < 0 else "flex_down_mw"]
-                found.append(Withdrawal(node, flex, sign, sign * tangent))
-        for one, columns in zip(model.supports, self._support_columns, strict=True):
-            found.append(Withdrawal(model.feeder.node(one.node), columns, 0.0, 1.0))
-        return found
+    def _add_scenario(self, assembly: Assembly, name: str, point: OperatingPoint) -> None:
+        model, scenario = self.model, self.scenarios[name]
+        here = ScenarioFlow(model.feeder, name, self.flows[name], scenario.columns, point, self.flow_scale_mw)
+        self.limits += here.limits(model.substation_limit_mva)
+        price = ACTIVATED_LOSS_PRICE if scenario.sign else model.loss_price_eur_per_mwh
+        here.add_loss_curvature(assembly, price * model.hours)
 
-    def _add_scenario(self, scenario: str, sign: float, point: OperatingPoint) -> None:
-        model, assembly, feeder = self.model, self._assembly, self.model.feeder
-        variables = add_flow_variables(assembly, feeder, scenario, self.flow_scale_mw)
-        self.flows[scenario], self.withdrawals[scenario] = variables, self._withdrawals(sign)
-        FlowRows(
-            assembly, feeder, scenario, variables, self.withdrawals[scenario],
-            model.load_p_mw, model.load_q_mvar, point, self.flow_scale_mw,
-        ).add(model.substation_limit_mva)
-        price = ACTIVATED_LOSS_PRICE if sign else model.loss_price_eur_per_mwh
-        curvature = 2 * price * model.hours * feeder.r_pu / feeder.slack_voltage_pu**2
-        assembly.proximal(variables.p, curvature, point.branch_p_mw)
-        assembly.proximal(variables.q, curvature, point.branch_q_mvar)
+    def _add_exchange_rows(self, assembly: Assembly) -> None:
+        """p_mw = P_root(base), flex_up <= P_root(base) - P_root(up), flex_down <= P_root(down) - P_root(base)."""
+        upstream = self.model.upstream
+        for quantity, plus, minus, is_limit in (
+            ("p_mw", "base", None, False),
+            ("flex_up_mw", "base", "up", True),
+            ("flex_down_mw", "down", "base", True),
+        ):
+            if quantity not in self.model.quantities:
+                continue
+            constant = self.flows[plus].root_p_mw.constant - (self.flows[minus].root_p_mw.constant if minus else 0.0)
+            label = f"{upstream}: {quantity} is what the substation flow " + ("changes by" if is_limit else "is")
+            scale = self._scale(upstream, quantity)
+            rows = assembly.rows([label], -np.inf if is_limit else constant, constant, scale)
+            assembly.put(rows[:, 0], self.boundary[upstream, quantity], 1.0)
+            for name, sign in ((plus, -1.0), (minus, 1.0)):
+                if name:
+                    slope = self.flows[name].root_p_mw.slope[:, 0]
+                    assembly.put(rows, self.scenarios[name].columns, sign * slope)
 
-    def _add_passed_on(self) -> None:
-        """flex_up + P_root(up) - P_root(base) <= 0 and flex_down + P_root(base) - P_root(down) <= 0."""
-        base = self.flows["base"].root_p
-        for quantity, scenario, sign in (("flex_up_mw", "up", 1.0), ("flex_down_mw", "down", -1.0)):
-            columns = self._copies[self.model.upstream, quantity]
-            label = f"{self.model.upstream}: {quantity} is what the substation flow changes by"
-            rows = self._assembly.rows([label], -np.inf, 0.0, self.flow_scale_mw)
-            self._assembly.put(rows, columns, 1.0)
-            self._assembly.put(rows, self.flows[scenario].root_p, sign)
-            self._assembly.put(rows, base, -sign)
+    def cost_eur(self, x: np.ndarray) -> float:
+        """The operator's own cost at x: of reactive support, without the curvature around the operating point."""
+        pairs = zip(self.model.supports, self._support_columns, strict=True)
+        costs = (one.quadratic_cost_eur_per_mvar2h * float(x[at] @ x[at]) for one, at in pairs)
+        return self.model.hours * sum(costs)
 
     def consumption(self, x: np.ndarray, scenario: str = "base") -> tuple[np.ndarray, np.ndarray]:
         """Active and reactive consumption of every node at x, both (T, n), MW and Mvar."""
         p, q = self.model.load_p_mw.copy(), self.model.load_q_mvar.copy()
-        for taken in self.withdrawals[scenario]:
-            value = x[taken.columns[:, 0]]
-            p[:, taken.node] += taken.p_share * value
-            q[:, taken.node] += taken.q_share * value
+        for taken in self.scenarios[scenario].withdrawals:
+            p[:, taken.node] += taken.p_share * x[taken.columns]
+            q[:, taken.node] += taken.q_share * x[taken.columns]
         return p, q
 
     def exact_flow(self, x: np.ndarray, scenario: str = "base") -> FlowState:
         """The AC power flow of what x consumes in a scenario."""
         return self.sweep.run(*self.consumption(x, scenario))
 
+    def own_point(self, x: np.ndarray, scenario: str = "base") -> OperatingPoint:
+        """The program's own flow at x."""
+        flow, u = self.flows[scenario], x[self.scenarios[scenario].columns]
+        root = np.full((self.model.periods, 1), self.model.feeder.slack_voltage_pu**2)
+        v_sq = np.hstack([root, np.maximum(1 + flow.w.at(u) / 100, 0.0)])
+        root_p, root_q = flow.root_p_mw.at(u)[:, 0], flow.root_q_mvar.at(u)[:, 0]
+        return OperatingPoint(flow.p_mw.at(u), flow.q_mvar.at(u), v_sq, root_p, root_q)
+
     def voltage_pu(self, x: np.ndarray, scenario: str = "base") -> np.ndarray:
         """The program's own voltages at x, (T, n)."""
-        w = x[self.flows[scenario].w]
-        root = np.full((self.model.periods, 1), self.model.feeder.slack_voltage_pu)
-        return np.hstack([root, np.sqrt(np.maximum(1 + w / 100, 0.0))])
+        return np.sqrt(self.own_point(x, scenario).v_sq_pu)
 
     def losses_mw(self, x: np.ndarray, scenario: str = "base") -> np.ndarray:
         """The program's own losses at x, (T,): what the substation draws beyond the consumption."""
-        return x[self.flows[scenario].root_p[:, 0]] - self.consumption(x, scenario)[0].sum(axis=1)
+        u = x[self.scenarios[scenario].columns]
+        return self.flows[scenario].root_p_mw.at(u)[:, 0] - self.consumption(x, scenario)[0].sum(axis=1)
 
     def errors(self, x: np.ndarray, flow: FlowState, scenario: str = "base") -> FlowErrors:
         """The program's flows at x against an exact flow."""
@@ -304,19 +331,14 @@ class DistributionProgram:
         losses = np.abs(self.losses_mw(x, scenario) - flow.losses_mw) / np.maximum(flow.losses_mw, floor)
         return FlowErrors(float(voltage), float(losses.max()))
 
-    def points(self, x: np.ndarray) -> tuple[OperatingPoint, ...]:
-        """The exact flows at x, one point a scenario; the program's own state where a flow does not converge."""
-        return tuple(OperatingPoint.of_flow(self.exact_flow(x, name), self._own_point(x, name)) for name in self.flows)
-
-    def _own_point(self, x: np.ndarray, scenario: str) -> OperatingPoint:
-        v = self.flows[scenario]
-        v_sq = self.voltage_pu(x, scenario) ** 2
-        return OperatingPoint(x[v.p], x[v.q], v_sq, x[v.root_p[:, 0]], x[v.root_q[:, 0]])
+    def points(self, x: np.ndarray) -> dict[str, OperatingPoint]:
+        """The exact flows at x by scenario; the program's own where a flow does not converge."""
+        return {name: OperatingPoint.of_flow(self.exact_flow(x, name), self.own_point(x, name)) for name in self.scenarios}
 
     def corrected(self, x: np.ndarray) -> tuple[QuadraticProgram, dict[str, FlowErrors]]:
         """The program made exact at x, and how wrong it was there, by scenario.
 
         For whoever solves the program in another way: solve, correct, and solve again until the errors are small.
         """
-        errors = {name: self.errors(x, self.exact_flow(x, name), name) for name in self.flows}
+        errors = {name: self.errors(x, self.exact_flow(x, name), name) for name in self.scenarios}
         return self.linearised(self.points(x)), errors

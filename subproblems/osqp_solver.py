@@ -11,6 +11,7 @@ import numpy as np
 import osqp
 
 from admm import AnswerStatus
+from subproblems.quadratic_program import INFINITE
 from subproblems.solver import Numbers, SolverAnswer, contiguous
 
 SETTINGS = {
@@ -43,6 +44,8 @@ STATUSES = {
 INTERRUPTED, ITERATION_LIMIT = 10, 7
 USABLE_BELOW = 1e-2
 """Residuals per unit at the iteration limit up to which an answer is still worth passing on as inaccurate."""
+OSQP_INFINITE = 1e30
+"""Smaller bounds count as finite in OSQP, which then finds no certificate of infeasibility."""
 
 
 class OsqpSolver:
@@ -57,8 +60,8 @@ class OsqpSolver:
             P=numbers.P.copy(),
             q=contiguous(numbers.q, self._n, "q"),
             A=numbers.A.copy(),
-            l=contiguous(numbers.l, self._m, "l", infinite=True),
-            u=contiguous(numbers.u, self._m, "u", infinite=True),
+            l=_bounds(numbers.l, self._m, "l"),
+            u=_bounds(numbers.u, self._m, "u"),
             **SETTINGS,
         )
         self._accuracy = None
@@ -84,8 +87,8 @@ class OsqpSolver:
             matrices["Ax"], self._a = a.copy(), a
         self._solver.update(
             q=contiguous(numbers.q, self._n, "q"),
-            l=contiguous(numbers.l, self._m, "l", infinite=True),
-            u=contiguous(numbers.u, self._m, "u", infinite=True),
+            l=_bounds(numbers.l, self._m, "l"),
+            u=_bounds(numbers.u, self._m, "u"),
             **matrices,
         )
         if matrices:
@@ -106,3 +109,11 @@ class OsqpSolver:
             return SolverAnswer(self._x, self._y, status, reason, info.iter, certificate)
         self._x, self._y = np.array(result.x, dtype=float), np.array(result.y, dtype=float)
         return SolverAnswer(self._x, self._y, status, reason, info.iter)
+
+
+def _bounds(array: np.ndarray, size: int, what: str) -> np.ndarray:
+    """A checked copy in which what counts as no bound does so in OSQP, too."""
+    copy = contiguous(array, size, what, infinite=True)
+    open_ends = np.abs(copy) >= INFINITE
+    copy[open_ends] = np.copysign(OSQP_INFINITE, copy[open_ends])
+    return copy

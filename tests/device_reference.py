@@ -27,7 +27,7 @@ def columns(periods: int, **named: np.ndarray) -> Callable[[str | float], np.nda
 
 
 def compiled(devices: Sequence[dict], over: Horizon, series=None, **options) -> QuadraticProgram:
-    """The product's program of a community of these devices, with wide limits and no cost of flexibility unless given."""
+    """The product's program of a community of these devices; wide limits, free flexibility unless given."""
     options = {"import_limit_kw": 1e4, "export_limit_kw": 1e4, "flex_quadratic_cost_eur_per_mw2h": 0.0} | options
     community = Community(devices=list(devices), **options)
     return compile_community("ec", community, over, series or columns(over.periods), COUPLING)
@@ -77,6 +77,7 @@ class Part:
     down: cp.Expression
     cost: cp.Expression | float = 0.0
     limits: list = field(default_factory=list)
+    state: cp.Expression | None = None
 
 
 def solve_parts(parts: Sequence[Part], asked: Prices, hours: float, connection_kw: float = 1e4) -> float:
@@ -153,7 +154,8 @@ def store_part(store: Store, hours: float, periods: int, first: int = 0, *, prod
         for power, most in ((fill, store.fill_kw), (drain, store.drain_kw))
         if most > 0
     )
-    return Part(at @ (fill + store.drain_sign * drain), at @ (up + cool_up), at @ (down + cool_down), cost, limits)
+    power = at @ (fill + store.drain_sign * drain)
+    return Part(power, at @ (up + cool_up), at @ (down + cool_down), cost, limits, state)
 
 
 def _plans(store: Store, state, award, effect: np.ndarray, product: int) -> list:
@@ -182,7 +184,7 @@ def _plan(store: Store, begin, rest: int) -> list:
 def breaks_when_called(
     store: Store, schedule: dict[str, np.ndarray], direction: str, start: int, called: int, factor: float
 ) -> list[str]:
-    """Deliver factor x the award of `start` in `called` periods from there, then do the most that helps; what breaks, in words.
+    """Deliver factor x the award of `start` in `called` periods from there, then the most that helps; what breaks.
 
     schedule: fill, drain, up, down in kW, shape (size,). Delivery lowers (up) or raises (down) the filling power first.
     A draining power, if any, feeds the grid.

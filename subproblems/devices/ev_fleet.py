@@ -22,7 +22,7 @@ REACH_TOLERANCE_KWH = 1e-9
 class EvClass(Attributes):
     """`vehicles` equal vehicles that arrive and depart together; all energies and powers are per vehicle.
 
-    Hours count from 00:00 UTC of the horizon's first day and may be negative or exceed 24. Vehicles are
+    Hours count from local midnight of the horizon's first day and may be negative or exceed 24. Vehicles are
     present in whole periods only: an arrival or departure inside a period is rounded inwards.
     """
 
@@ -34,8 +34,8 @@ class EvClass(Attributes):
     discharge_kw: float = number("greatest power to the grid (V2G); 0 = none", "kW", 0.0, ge=0)
     charge_efficiency: float = number("stored energy per energy taken", "", 0.92, gt=0, le=1)
     discharge_efficiency: float = number("energy given per stored energy", "", 0.92, gt=0, le=1)
-    arrival_hour: float = number("arrival, in hours from 00:00 of the first day", "h", ge=-168, le=336)
-    departure_hour: float = number("departure, in hours from 00:00 of the first day", "h", ge=-168, le=336)
+    arrival_hour: float = number("arrival, in hours from local midnight of the first day", "h", ge=-168, le=336)
+    departure_hour: float = number("departure, in hours from local midnight of the first day", "h", ge=-168, le=336)
     energy_on_arrival_kwh: float = number("stored energy on arrival", "kWh", ge=0)
     energy_at_departure_kwh: float = number("least stored energy at departure", "kWh", ge=0)
     min_energy_kwh: float = number("least stored energy while present", "kWh", 0.0, ge=0)

@@ -19,12 +19,12 @@ ENERGY_TOLERANCE_KWH = 1e-9
 
 
 class Window(Attributes):
-    """A span of the day in which an energy must be served. Hours count from 00:00 UTC of the horizon's first
-    day and may be negative or exceed 24; a start or end inside a period is rounded inwards."""
+    """A span of the day in which an energy must be served. Hours count from local midnight of the horizon's
+    first day and may be negative or exceed 24; a start or end inside a period is rounded inwards."""
 
     label: ClassVar[str] = "window"
-    start_hour: float = number("begin, in hours from 00:00 of the first day", "h", ge=-168, le=336)
-    end_hour: float = number("end, in hours from 00:00 of the first day", "h", ge=-168, le=336)
+    start_hour: float = number("begin, in hours from local midnight of the first day", "h", ge=-168, le=336)
+    end_hour: float = number("end, in hours from local midnight of the first day", "h", ge=-168, le=336)
     energy_kwh: float = number("energy that must be served in the window", "kWh", ge=0)
     max_kw: float = number("greatest power", "kW", gt=0)
 

@@ -30,7 +30,7 @@ def whole_periods(horizon: Horizon, start_hour: float, end_hour: float) -> int:
 
 
 def stays(horizon: Horizon, start_hour: float, end_hour: float, repeat_daily: bool, where: str) -> list[Stay]:
-    """The stays that touch the horizon, in order. Hours count from 00:00 UTC of the horizon's first day.
+    """The stays that touch the horizon, in order. Hours count from local midnight of the horizon's first day.
 
     A start or end inside a period is rounded inwards: only whole periods count. With repeat_daily the
     stay comes every 24 hours, also before the horizon. Raises InputError, beginning with `where`, if
