@@ -10,18 +10,19 @@ import hashlib
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from admm import Agent, Coupling, InputError, Quantity
+from admm.couplings import Layout
 from networks.case_file import AgentTable, CaseFolder, DistributionTable, TransmissionTable, open_case
 from networks.distribution import Connection, DistributionAgent, DistributionModel, ReactiveSupport
 from networks.feeder import Feeder, read_feeder_csv
-from networks.pandapower_import import feeder_from_pandapower, transmission_from_pandapower
 from networks.profiles import Profiles
-from networks.transmission import Substation, TransmissionGrid, compile_tso, read_transmission_csv
+from networks.transmission import Substation, TransmissionGrid, TransmissionModel, compile_tso, read_transmission_csv
 from networks.validation import parse, read_toml
-from subproblems import QPAgent
+from subproblems import QPAgent, QuadraticProgram
 from subproblems.community import Community, compile_community
 
 GRIDS = Path(__file__).parent / "grids"
@@ -116,8 +117,7 @@ class Case:
     def feeder(self, network: DistributionTable) -> Feeder:
         """The operator's feeder, with the case's voltage band, slack voltage and current limits."""
         source = self._source(network.source)
-        is_file = source.is_file()
-        feeder = feeder_from_pandapower(source) if is_file else read_feeder_csv(source)
+        feeder = self._pandapower().feeder_from_pandapower(source) if source.is_file() else read_feeder_csv(source)
         if network.voltage_min_pu >= network.voltage_max_pu:
             raise InputError(
                 f"{self.folder.path}: network '{network.name}': voltage_min_pu = {network.voltage_min_pu} is not below "
@@ -142,11 +142,27 @@ class Case:
         names = ", ".join(sorted(p.name for p in GRIDS.iterdir() if p.is_dir() and not p.name.startswith("_")))
         raise InputError(f"{self.folder.path}: source '{source}' is no file of the case and no bundled grid ({names})")
 
+    @staticmethod
+    def _pandapower() -> ModuleType:
+        from networks import pandapower_import
+
+        return pandapower_import
+
     def transmission_grid(self, network: TransmissionTable) -> TransmissionGrid:
+        """The operator's grid, with the case's ratings, ramps and price of reserve."""
         source = self._source(network.source)
         if source.is_file():
-            return transmission_from_pandapower(source)
-        return read_transmission_csv(source, cost_set=network.cost_set)
+            grid = self._pandapower().transmission_from_pandapower(source)
+        else:
+            grid = read_transmission_csv(source, cost_set=network.cost_set)
+        share, price = network.ramp_share_per_hour, network.reserve_cost_eur_per_mwh
+        return replace(
+            grid,
+            branches=[replace(b, rating_mw=b.rating_mw * network.rating_scale) for b in grid.branches],
+            generators=[
+                replace(g, ramp_mw_per_hour=share * g.p_max_mw, reserve_cost_eur_per_mwh=price) for g in grid.generators
+            ],
+        )
 
     # ---------------------------------------------------------------- agents
 
@@ -166,7 +182,7 @@ class Case:
         words = str(error)
         return error if str(self.folder.folder) in words else InputError(f"{self.folder.path}: {what}: {words}")
 
-    def _community_program(self, agent: AgentTable):
+    def _community_program(self, agent: AgentTable) -> QuadraticProgram:
         path = self.folder.file(agent.file)
         community = parse(Community, read_toml(path), path)
         own = path.with_suffix(".csv")
@@ -199,12 +215,24 @@ class Case:
             loss_price_eur_per_mwh=self.table.prices.energy_eur_per_mwh,
         )
 
-    def _transmission_program(self, network: TransmissionTable):
+    def _transmission_program(self, network: TransmissionTable) -> QuadraticProgram:
         grid = self.transmission_grid(network)
         below = [n for n in self.folder.distribution if n.upstream == network.name]
-        substations = [Substation(coupling_name(n.name, network.name), str(n.upstream_bus), n.feeders) for n in below]
-        profile = self._public_series(network.load_profile) * network.load_scale
-        return compile_transmission(network, grid, profile, substations, self.horizon.hours)
+        load = np.outer(self._public_series(network.load_profile) * network.load_scale, grid.load_mw)
+        for feeders in below:
+            if feeders.replaces_bus_load:
+                load[:, grid.bus(str(feeders.upstream_bus))] = 0.0
+        total = load.sum(axis=1)
+        model = TransmissionModel(
+            name=network.name,
+            grid=grid,
+            hours=self.horizon.hours,
+            load_mw=load,
+            substations=[Substation(coupling_name(n.name, network.name), str(n.upstream_bus), n.feeders) for n in below],
+            reserve_up_mw=network.reserve_up_share * total,
+            reserve_down_mw=network.reserve_down_share * total,
+        )
+        return compile_tso(model, {(b.coupling.name, b.quantity.name): b.quantity.scale for b in Layout(self.couplings).blocks})
 
     def _public_series(self, name: str | float) -> np.ndarray:
         try:

@@ -63,6 +63,7 @@ class DistributionTable(Strict):
     upstream: Name = Field(description="name of the transmission network")
     upstream_bus: int | str = Field(description="its bus at the substation")
     feeders: int = Field(default=1, ge=1, description="number of identical feeders behind that bus")
+    replaces_bus_load: bool = Field(default=True, description="whether the feeders stand for the upstream bus's own load")
     slack_voltage_pu: Annotated[float, Field(gt=0.5, lt=1.5)] = Field(default=1.0, description="voltage at the feeder's head")
     voltage_min_pu: Annotated[float, Field(gt=0.5, lt=1.5)] = Field(default=0.95, description="at every node")
     voltage_max_pu: Annotated[float, Field(gt=0.5, lt=1.5)] = Field(default=1.05, description="at every node")

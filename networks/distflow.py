@@ -70,7 +70,7 @@ class Affine:
 
     def at(self, u: np.ndarray) -> np.ndarray:
         """The value, shape (T, E), at u, shape (T, K)."""
-        return self.constant + np.einsum("tek,tk->te", self.slope, u)
+        return self.constant + (self.slope @ u[:, :, None])[:, :, 0]
 
     def plus(self, other: Affine) -> Affine:
         """The sum of the two."""

@@ -144,9 +144,10 @@ def failures() -> None:
 
 
 def parallel() -> None:
-    """Sleeping agents on ranks of their own sleep at the same time; slow ones count as agents' time."""
+    """Sleeping agents on ranks of their own sleep at the same time; the one on rank 0 wakes first."""
     names = [f"sleeper{i}" for i in range(SLEEPERS)]
     agents = {name: lambda: Parabola(2.0, [3.0], SLEEP_SECONDS) for name in names}
+    agents[names[0]] = lambda: Parabola(2.0, [3.0], SLEEP_SECONDS / 5)
     agents["hub"] = lambda: Parabola(6.0, [1.0] * SLEEPERS)
     problem = Problem(agents, [coupling(f"{n}-hub", n, "hub") for n in names], {"max_iterations": 3}, 0.0)
     result, _ = solve(problem, {**{name: i for i, name in enumerate(names)}, "hub": 0})

@@ -118,14 +118,28 @@ def test_limits_hold_while_flexibility_is_called():
     assert (p + down).max() == pytest.approx(15, abs=1e-3)
 
 
-def test_a_call_of_two_periods_needs_room_at_the_connection_in_both():
-    """No store: 40 kW of roof may be shed at noon, but there is nothing left to shed an hour later."""
-    asked = Prices(np.zeros(2), np.zeros(2), np.full(2, 10.0))
+def down_offered(devices, series, product: int, **limits) -> np.ndarray:
+    """MW of down flexibility in two periods at 50 EUR/MWh of energy and 10 of flexibility; all PV produces."""
+    asked = Prices(np.full(2, 50.0), np.zeros(2), np.full(2, 10.0))
+    qp = compiled(devices, horizon(2), series, flexibility_duration_minutes=60 * product, **limits)
+    _, schedule = solve_program(qp, asked, 1.0)
+    assert schedule["roof.production_kw"] == pytest.approx(50 * series("pv"), abs=1e-3)
+    return schedule["connection.flex_down_mw"]
+
+
+@pytest.mark.parametrize(("product", "expected"), [(1, [0.04, 0.0]), (2, [0.0, 0.0])])
+def test_pv_holds_a_call_through_its_duration(product, expected):
+    """40 kW of roof may be shed at noon, but there is nothing left to shed an hour later."""
     series = columns(2, pv=np.array([0.8, 0.0]))
-    for product, expected in ((1, [0.04, 0.0]), (2, [0.0, 0.0])):
-        qp = compiled([ROOF], horizon(2), series, flexibility_duration_minutes=60 * product)
-        _, schedule = solve_program(qp, asked, 1.0)
-        assert schedule["connection.flex_down_mw"] == pytest.approx(expected, abs=SOLVER)
+    assert down_offered([ROOF], series, product) == pytest.approx(expected, abs=SOLVER)
+
+
+@pytest.mark.parametrize(("product", "expected"), [(1, [0.04, 0.015]), (2, [0.015, 0.015])])
+def test_connection_holds_a_call_through_its_duration(product, expected):
+    """40 kW of roof, loads of 10 and 50 kW and a limit of 25 kW: 15 kW more fit in the second hour."""
+    series = columns(2, pv=np.full(2, 0.8), homes=np.array([10.0, 50.0]))
+    found = down_offered([LOAD, ROOF], series, product, import_limit_kw=25)
+    assert found == pytest.approx(expected, abs=SOLVER)
 
 
 def test_infeasible_communities_say_which_limits_contradict_each_other():

@@ -237,6 +237,26 @@ def test_an_interrupted_iteration_does_not_count() -> None:
     assert all(np.array_equal(getattr(found, key), getattr(five, key)) for key in ("lower", "upper", "price"))
 
 
+class _Attentive(Parabola):
+    """Remembers how exact it was asked to be."""
+
+    def __init__(self) -> None:
+        super().__init__(6.0, [1.0, 5.0])
+        self.asked: list[float] = []
+
+    def answer(self, question: admm.Question) -> admm.Answer:
+        self.asked.append(question.accuracy)
+        return super().answer(question)
+
+
+def test_a_stop_counts_only_at_the_final_accuracy_and_accuracy_never_loosens() -> None:
+    problem, attentive = pair(), _Attentive()
+    problem.agents["up"] = lambda: attentive
+    assert problem.solve().converged
+    assert attentive.asked[-1] == TIGHT["final_accuracy"] < attentive.asked[0]
+    assert attentive.asked == sorted(attentive.asked, reverse=True)
+
+
 class _Unsettled(Parabola):
     """Has a model that is off by five tolerances until it has been asked to settle twice."""
 

@@ -108,10 +108,13 @@ def test_errors_reach_rank_0_as_themselves_and_the_next_run_works(mpirun) -> Non
 
 
 def test_agents_on_other_ranks_really_work_at_the_same_time(mpirun) -> None:
-    """Three agents that sleep 0.1 s, three ranks, three iterations: 0.3 s, not 0.9 s."""
+    """Agents that sleep 0.1, 0.1 and 0.02 s, three ranks, three iterations: 0.3 s, not 0.66 s.
+
+    The 0.08 s for which rank 0 has nothing to do while others solve are theirs, not waiting.
+    """
     (report,) = _found(mpirun(3, PROGRAM, "parallel"))
     found = report["found"]
-    assert min(found["each"][f"sleeper{i}"] for i in range(3)) >= SLEEP_SECONDS
+    assert min(found["each"][f"sleeper{i}"] for i in (1, 2)) >= SLEEP_SECONDS
     assert 3 * SLEEP_SECONDS <= found["agents"] < 6 * SLEEP_SECONDS
     assert found["waiting"] < SLEEP_SECONDS
 

@@ -1,0 +1,247 @@
+"""Feeders and transmission grids from any pandapower network, or an InputError that says what stands in the way.
+
+Buses get their index as name; buses that closed switches join are one node, under the smallest index.
+
+*Feeders* are series impedances in per unit. A transformer's ratio, tap included, goes into the base
+voltage of what lies behind it, so V_kv = V_pu x base_kv holds everywhere and voltage limits are converted.
+Line charging and no-load losses are taken as constant power at the slack voltage, half at each end; where
+that is more than a tenth of the load the approximation is refused.
+
+*Transmission grids* follow pandapower's DC model: b = 1 / (x ratio). pandapower 3.5's `case57` has its
+taps on the wrong side; its AC results are wrong, its DC results right, and so is the import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from admm import InputError
+from networks.feeder import Feeder, FeederBranch, FeederNode, feeder_from_tables
+from networks.pandapower_tables import (
+    NO_RATING_KA,
+    Transformer,
+    active,
+    constant_power,
+    fused_buses,
+    is_open,
+    open_network,
+    refuse_unknown,
+    transformers,
+    value,
+)
+from networks.transmission_grid import BASE_MVA, RAMP_SHARE_PER_HOUR, Generator, TransmissionBranch, TransmissionGrid
+
+LARGEST_CHARGING_SHARE = 0.1
+NOT_A_LIMIT_MW = 1e5
+
+
+def feeder_from_pandapower(source: Any) -> Feeder:
+    """The radial feeder in a pandapower network or JSON file; loads and static generators are its base load."""
+    net = open_network(source)
+    refuse_unknown(net)
+    for index, _ in active(net, "gen"):
+        raise InputError(f"pandapower network: gen {index} controls a voltage; in a feeder only the ext_grid may: use an sgen")
+    grids = list(active(net, "ext_grid"))
+    if len(grids) != 1:
+        raise InputError(f"pandapower network: {len(grids)} ext_grid in service, expected exactly one, the feeder's root")
+    return _FeederImport(net, int(grids[0][1]["bus"]), value(grids[0][1], "vm_pu", 1.0)).feeder()
+
+
+class _FeederImport:
+    """Collects one feeder's tables in ohm and kV, then turns them into per unit."""
+
+    def __init__(self, net: Any, root: int, slack_voltage_pu: float) -> None:
+        self.net, self.slack_voltage_pu = net, slack_voltage_pu
+        self.fused = fused_buses(net)
+        if root not in self.fused:
+            raise InputError(f"pandapower network: the ext_grid's bus {root} is out of service")
+        self.root = self.fused[root]
+        self.trafos = list(transformers(net))
+        self.lines = [(i, row) for i, row in active(net, "line") if not is_open(net, "l", i)]
+
+    def feeder(self) -> Feeder:
+        base_kv = self._base_voltages()
+        power = self._power(base_kv)
+        nodes = [self._node(bus, base_kv[bus], power[bus]) for bus in sorted(base_kv)]
+        branches = [*self._line_branches(base_kv), *self._trafo_branches(base_kv)]
+        name = str(getattr(self.net, "name", "") or "pandapower network")
+        return feeder_from_tables(name, str(self.root), nodes, branches, self.slack_voltage_pu)
+
+    def _ends(self) -> Iterator[tuple[int, int, float]]:
+        """(from, to, ratio of base voltages to / from) of every branch."""
+        for index, row in self.lines:
+            yield self._bus(row["from_bus"], f"line {index}"), self._bus(row["to_bus"], f"line {index}"), 1.0
+        for one in self.trafos:
+            yield self._bus(one.hv_bus, one.name), self._bus(one.lv_bus, one.name), one.lv_kv / one.hv_kv
+
+    def _bus(self, bus: int, of: str) -> int:
+        if int(bus) not in self.fused:
+            raise InputError(f"pandapower network: {of} ends at bus {bus}, which is out of service")
+        return self.fused[int(bus)]
+
+    def _base_voltages(self) -> dict[int, float]:
+        """Base voltage of every bus, kV: that of the root carried along lines and through ratios."""
+        base_kv = {self.root: value(self.net.bus.loc[self.root], "vn_kv", 0.0)}
+        beside: dict[int, list[tuple[int, float]]] = {}
+        for start, end, ratio in self._ends():
+            beside.setdefault(start, []).append((end, ratio))
+            beside.setdefault(end, []).append((start, 1 / ratio))
+        waiting = [self.root]
+        while waiting:
+            here = waiting.pop()
+            for there, ratio in beside.get(here, []):
+                if there not in base_kv:
+                    base_kv[there] = base_kv[here] * ratio
+                    waiting.append(there)
+        for bus in self.fused.values():  # what is not connected is named by the feeder's own check
+            base_kv.setdefault(bus, value(self.net.bus.loc[bus], "vn_kv", 1.0))
+        return base_kv
+
+    def _power(self, base_kv: dict[int, float]) -> dict[int, complex]:
+        """Consumption of every bus, charging and no-load losses included, MVA."""
+        power, shunt = dict.fromkeys(base_kv, 0j), dict.fromkeys(base_kv, 0j)
+        for one in constant_power(self.net):
+            if one.bus in self.fused:
+                power[self.fused[one.bus]] += complex(one.p_mw, one.q_mvar)
+        for start, end, drawn in self._shunts(base_kv):
+            shunt[start] += drawn / 2
+            shunt[end] += drawn / 2
+        charging, load = sum(map(abs, shunt.values())), sum(map(abs, power.values()))
+        if charging > LARGEST_CHARGING_SHARE * load:
+            raise InputError(
+                f"pandapower network: line charging and no-load losses are {charging:.3g} MVA against {load:.3g} MVA of load; "
+                f"a feeder takes them as constant power, which is exact enough up to {LARGEST_CHARGING_SHARE:.0%} only"
+            )
+        return {bus: power[bus] + shunt[bus] for bus in power}
+
+    def _shunts(self, base_kv: dict[int, float]) -> Iterator[tuple[int, int, complex]]:
+        for index, row in self.lines:
+            start, end = self._bus(row["from_bus"], f"line {index}"), self._bus(row["to_bus"], f"line {index}")
+            amount = value(row, "length_km", 0.0) * value(row, "parallel", 1.0)
+            farad = value(row, "c_nf_per_km", 0.0) * 1e-9 * amount
+            siemens = complex(value(row, "g_us_per_km", 0.0) * 1e-6 * amount, -2 * np.pi * float(self.net.f_hz) * farad)
+            yield start, end, siemens * (self.slack_voltage_pu * base_kv[start]) ** 2
+        for one in self.trafos:
+            yield self.fused[one.hv_bus], self.fused[one.lv_bus], complex(one.p_mw, one.q_mvar) * self.slack_voltage_pu**2
+
+    def _node(self, bus: int, base_kv: float, power: complex) -> FeederNode:
+        row = self.net.bus.loc[bus]
+        factor = value(row, "vn_kv", base_kv) / base_kv
+        lower, upper = factor * value(row, "min_vm_pu", 0.9), factor * value(row, "max_vm_pu", 1.1)
+        return FeederNode(str(bus), power.real, power.imag, lower, upper, base_kv)
+
+    def _line_branches(self, base_kv: dict[int, float]) -> Iterator[FeederBranch]:
+        for index, row in self.lines:
+            start, end = self.fused[int(row["from_bus"])], self.fused[int(row["to_bus"])]
+            per_unit = value(row, "length_km", 0.0) / value(row, "parallel", 1.0) / base_kv[start] ** 2
+            yield FeederBranch(
+                f"line {index}", str(start), str(end),
+                value(row, "r_ohm_per_km", 0.0) * per_unit, value(row, "x_ohm_per_km", 0.0) * per_unit,
+                _line_rating_mva(row, base_kv[start]),
+            )
+
+    def _trafo_branches(self, base_kv: dict[int, float]) -> Iterator[FeederBranch]:
+        for one in self.trafos:
+            start, end = self.fused[one.hv_bus], self.fused[one.lv_bus]
+            square = base_kv[end] ** 2
+            yield FeederBranch(
+                one.name, str(start), str(end), one.r_ohm / square, one.x_ohm / square, one.rating_mva * base_kv[end] / one.lv_kv
+            )
+
+
+def _line_rating_mva(row: Any, base_kv: float) -> float:
+    """MVA at 1 pu; infinite where the table has no real rating."""
+    current_ka = value(row, "max_i_ka", np.inf)
+    if current_ka >= NO_RATING_KA:
+        return np.inf
+    factor = value(row, "df", 1.0) * value(row, "parallel", 1.0) * value(row, "max_loading_percent", 100.0) / 100
+    return float(np.sqrt(3.0) * base_kv * current_ka * factor)
+
+
+def transmission_from_pandapower(source: Any, ramp_share_per_hour: float = RAMP_SHARE_PER_HOUR) -> TransmissionGrid:
+    """The DC grid in a pandapower network or JSON file: poly_cost of ext_grid, gen and controllable sgen, lines, transformers."""
+    net = open_network(source)
+    refuse_unknown(net)
+    fused = fused_buses(net)
+    grids = list(active(net, "ext_grid"))
+    if not grids:
+        raise InputError("pandapower network: no ext_grid in service, expected one: its bus gets the angle 0")
+    if len(getattr(net, "pwl_cost", ())) > 0:
+        raise InputError("pandapower network: has piecewise linear costs (pwl_cost), expected poly_cost")
+    generators, constant = _generators(net, fused, ramp_share_per_hour)
+    buses = sorted(set(fused.values()))
+    return TransmissionGrid(
+        name=str(getattr(net, "name", "") or "pandapower network"),
+        buses=tuple(map(str, buses)),
+        slack=str(fused[int(grids[0][1]["bus"])]),
+        load_mw=_fixed_load(net, fused, buses),
+        branches=(*_dc_lines(net, fused), *(_dc_trafo(net, fused, one) for one in transformers(net))),
+        generators=generators,
+        constant_cost_eur_per_hour=constant,
+    )
+
+
+def _is_controllable(table: str, row: Any) -> bool:
+    default = table != "sgen"
+    cell = row.get("controllable", default)
+    return table == "ext_grid" or bool(default if cell is None or cell != cell else cell)
+
+
+def _generators(net: Any, fused: dict[int, int], ramp_share: float) -> tuple[tuple[Generator, ...], float]:
+    """Everything that the optimal power flow may move, and the sum of their constant costs, EUR an hour."""
+    found, constant = [], 0.0
+    for table in ("ext_grid", "gen", "sgen"):
+        for index, row in active(net, table):
+            if not _is_controllable(table, row):
+                continue
+            lower, upper = value(row, "min_p_mw", -np.inf), value(row, "max_p_mw", np.inf)
+            if max(-lower, upper) > NOT_A_LIMIT_MW:
+                raise InputError(f"pandapower network: {table} {index} has p from {lower:g} to {upper:g} MW, expected limits (min_p_mw, max_p_mw)")
+            c0, c1, c2 = _poly_cost(net, table, index)
+            constant += c0
+            ramp = ramp_share * upper if upper > 0 else np.inf
+            found.append(Generator(f"{table} {index}", str(fused[int(row["bus"])]), lower, upper, c1, c2, ramp))
+    return tuple(found), constant
+
+
+def _poly_cost(net: Any, table: str, index: int) -> tuple[float, float, float]:
+    costs = net.poly_cost[(net.poly_cost["et"] == table) & (net.poly_cost["element"] == index)]
+    if len(costs) == 0:
+        return 0.0, 0.0, 0.0
+    row = costs.iloc[0]
+    return tuple(value(row, f"cp{power}_eur" + (f"_per_mw{power if power > 1 else ''}" if power else ""), 0.0) for power in range(3))
+
+
+def _fixed_load(net: Any, fused: dict[int, int], buses: list[int]) -> np.ndarray:
+    """Consumption of every bus that nobody moves, MW."""
+    at, load = {bus: i for i, bus in enumerate(buses)}, np.zeros(len(buses))
+    for one in constant_power(net):
+        if one.bus in fused:
+            load[at[fused[one.bus]]] += one.p_mw
+    for table, sign in (("sgen", 1.0), ("gen", -1.0)):  # a movable sgen is in the constant power above: take it out
+        for _, row in active(net, table):
+            if _is_controllable(table, row) == (table == "sgen"):
+                load[at[fused[int(row["bus"])]]] += sign * value(row, "scaling", 1.0) * value(row, "p_mw", 0.0)
+    return load
+
+
+def _dc_lines(net: Any, fused: dict[int, int]) -> Iterator[TransmissionBranch]:
+    for index, row in active(net, "line"):
+        if is_open(net, "l", index):
+            continue
+        start, end = fused[int(row["from_bus"])], fused[int(row["to_bus"])]
+        kv = value(net.bus.loc[start], "vn_kv", 1.0)
+        x_ohm = value(row, "x_ohm_per_km", 0.0) * value(row, "length_km", 0.0) / value(row, "parallel", 1.0)
+        yield TransmissionBranch(f"line {index}", str(start), str(end), x_ohm * BASE_MVA / kv**2, _line_rating_mva(row, kv))
+
+
+def _dc_trafo(net: Any, fused: dict[int, int], one: Transformer) -> TransmissionBranch:
+    start, end = fused[one.hv_bus], fused[one.lv_bus]
+    hv_kv, lv_kv = (value(net.bus.loc[bus], "vn_kv", 1.0) for bus in (start, end))
+    ratio = (one.hv_kv / hv_kv) / (one.lv_kv / lv_kv)
+    return TransmissionBranch(
+        one.name, str(start), str(end), one.x_ohm * BASE_MVA / lv_kv**2, one.rating_mva, ratio, one.shift_degree
+    )

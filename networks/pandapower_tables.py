@@ -1,0 +1,178 @@
+"""What both imports read from a pandapower network: buses, switches, transformers, constant power.
+
+pandapower takes 2 to 3 seconds to import, so it is imported where a JSON file is read and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from admm import InputError
+
+REFUSED = (
+    "trafo3w", "impedance", "ward", "xward", "dcline", "svc", "tcsc", "ssc", "vsc", "motor",
+    "asymmetric_load", "asymmetric_sgen", "line_dc", "bus_dc", "b2b_vsc",
+)
+"""Element tables that neither import can represent."""
+NO_RATING_KA = 1000.0
+"""Currents from here on stand for "no rating": no line carries a thousand kiloampere."""
+
+
+def open_network(source: Any) -> Any:
+    """A pandapower network as it is, or read from the path of its JSON file."""
+    if hasattr(source, "bus") and hasattr(source, "ext_grid"):
+        return source
+    path = Path(source)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected a pandapower network in JSON")
+    import pandapower
+
+    try:
+        net = pandapower.from_json(str(path))
+    except Exception as error:
+        raise InputError(f"{path}: pandapower cannot read it ({type(error).__name__}: {error})") from None
+    if not hasattr(net, "ext_grid"):
+        raise InputError(f"{path}: holds no pandapower network")
+    return net
+
+
+def active(net: Any, table: str) -> Iterator[tuple[int, Any]]:
+    """(index, row) of the elements of a table that are in service."""
+    elements = getattr(net, table, None)
+    if elements is None:
+        return
+    for index, row in elements.iterrows():
+        if bool(row.get("in_service", True)):
+            yield index, row
+
+
+def refuse_unknown(net: Any) -> None:
+    """InputError if an element in service cannot be represented."""
+    for table in REFUSED:
+        for index, _ in active(net, table):
+            raise InputError(f"pandapower network: {table} {index} cannot be represented; put it out of service or replace it")
+
+
+def value(row: Any, key: str, default: float) -> float:
+    """A cell as a number; the default where it is missing or empty."""
+    cell = row.get(key, default)
+    try:
+        number = float(default if cell is None else cell)
+    except (TypeError, ValueError):
+        raise InputError(f"pandapower network: {key} of '{row.name}' is {cell!r}, expected a number") from None
+    return default if np.isnan(number) else number
+
+
+def fused_buses(net: Any) -> dict[int, int]:
+    """{bus: bus that stands for it}: buses in service, those joined by closed switches under the smallest index."""
+    stands_for = {int(index): int(index) for index, _ in active(net, "bus")}
+
+    def root(bus: int) -> int:
+        while stands_for[bus] != bus:
+            bus = stands_for[bus]
+        return bus
+
+    for index, switch in net.switch.iterrows():
+        if switch["et"] != "b" or not switch["closed"]:
+            continue
+        if value(switch, "z_ohm", 0.0) > 0:
+            raise InputError(f"pandapower network: switch {index} has an impedance; replace it by a line")
+        ends = [int(switch["bus"]), int(switch["element"])]
+        if all(bus in stands_for for bus in ends):
+            low, high = sorted(map(root, ends))
+            stands_for[high] = low
+    return {bus: root(bus) for bus in stands_for}
+
+
+def is_open(net: Any, kind: str, index: int) -> bool:
+    """Whether a switch opens the line ("l") or transformer ("t") at either end."""
+    mine = net.switch[(net.switch["et"] == kind) & (net.switch["element"] == index)]
+    return bool((~mine["closed"].astype(bool)).any())
+
+
+@dataclass(frozen=True)
+class Power:
+    """Constant consumption of one element at a bus, MW and Mvar."""
+
+    bus: int
+    p_mw: float
+    q_mvar: float
+
+
+def constant_power(net: Any) -> Iterator[Power]:
+    """Loads, static generators (negative), storages and shunts (at 1 pu), with their scaling."""
+    for table, sign in (("load", 1.0), ("sgen", -1.0), ("storage", 1.0)):
+        for index, row in active(net, table):
+            shares = [key for key in row.index if str(key).startswith("const_") and value(row, key, 0.0) != 0]
+            if shares:
+                raise InputError(f"pandapower network: {table} {index} has {shares[0]} = {row[shares[0]]}, expected constant power only")
+            factor = sign * value(row, "scaling", 1.0)
+            yield Power(int(row["bus"]), factor * value(row, "p_mw", 0.0), factor * value(row, "q_mvar", 0.0))
+    for _, row in active(net, "shunt"):
+        step = value(row, "step", 1.0)
+        yield Power(int(row["bus"]), step * value(row, "p_mw", 0.0), step * value(row, "q_mvar", 0.0))
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """hv_kv, lv_kv: rated voltages with the tap. r_ohm, x_ohm: seen from the low-voltage side. rating_mva: infinite for none.
+
+    p_mw, q_mvar: no-load consumption at rated voltage.
+    """
+
+    name: str
+    hv_bus: int
+    lv_bus: int
+    hv_kv: float
+    lv_kv: float
+    r_ohm: float
+    x_ohm: float
+    rating_mva: float
+    shift_degree: float
+    p_mw: float
+    q_mvar: float
+
+
+def transformers(net: Any) -> Iterator[Transformer]:
+    """Transformers in service that no switch opens."""
+    for index, row in active(net, "trafo"):
+        if not is_open(net, "t", index):
+            yield _transformer(index, row)
+
+
+def _transformer(index: int, row: Any) -> Transformer:
+    name, parallel = f"trafo {index}", value(row, "parallel", 1.0)
+    rated_mva = value(row, "sn_mva", 0.0) * parallel
+    vk, vkr = value(row, "vk_percent", 0.0) / 100, value(row, "vkr_percent", 0.0) / 100
+    if rated_mva <= 0 or vk <= 0 or vkr > vk:
+        raise InputError(f"pandapower network: {name} has sn_mva {rated_mva:g}, vk_percent {100 * vk:g}, vkr_percent {100 * vkr:g}")
+    hv_kv, lv_kv = _tapped(name, row)
+    ohm = lv_kv**2 / rated_mva
+    iron, no_load = value(row, "pfe_kw", 0.0) * parallel / 1e3, value(row, "i0_percent", 0.0) / 100 * rated_mva
+    loading = value(row, "max_loading_percent", 100.0) / 100
+    return Transformer(
+        name, int(row["hv_bus"]), int(row["lv_bus"]), hv_kv, lv_kv, vkr * ohm, np.sqrt(vk**2 - vkr**2) * ohm,
+        rated_mva * value(row, "df", 1.0) * loading, value(row, "shift_degree", 0.0),
+        iron, np.sqrt(max(no_load**2 - iron**2, 0.0)),
+    )
+
+
+def _tapped(name: str, row: Any) -> tuple[float, float]:
+    """Rated voltages in kV with the tap changer's ratio; changers of the angle are refused."""
+    voltages = {"hv": value(row, "vn_hv_kv", 0.0), "lv": value(row, "vn_lv_kv", 0.0)}
+    for prefix in ("tap", "tap2"):
+        steps = value(row, f"{prefix}_pos", 0.0) - value(row, f"{prefix}_neutral", value(row, f"{prefix}_pos", 0.0))
+        if steps == 0:
+            continue
+        if value(row, f"{prefix}_step_degree", 0.0) != 0 or bool(row.get("tap_dependency_table", False)):
+            raise InputError(f"pandapower network: {name}: its tap changer shifts the angle or follows a table; expected a plain ratio")
+        side = row.get(f"{prefix}_side")
+        if side not in voltages:
+            raise InputError(f"pandapower network: {name}: {prefix}_side is {side!r}, expected 'hv' or 'lv'")
+        voltages[side] *= 1 + steps * value(row, f"{prefix}_step_percent", 0.0) / 100
+    return voltages["hv"], voltages["lv"]

@@ -1,0 +1,175 @@
+"""A transmission grid for DC power flow: buses, branches, generators and their costs; read from CSV tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from admm import InputError
+from networks.tables import read_table
+
+BASE_MVA = 100.0
+RAMP_SHARE_PER_HOUR = 0.5
+"""Default ramp as a share of Pmax an hour: neither source gives ramps; a middle value for thermal units."""
+RESERVE_COST = 5.0
+RESERVE_QUADRATIC_COST = 0.02
+"""Defaults for holding reserve, EUR/MW and EUR/MW^2 an hour: no source gives them."""
+COST_SETS = ("pglib", "matpower")
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Costs in EUR (USD of the sources taken one to one): linear EUR/MWh, quadratic EUR/(MW^2 h), of p; and of reserve held."""
+
+    name: str
+    bus: str
+    p_min_mw: float
+    p_max_mw: float
+    linear_cost_eur_per_mwh: float
+    quadratic_cost_eur_per_mw2h: float = 0.0
+    ramp_mw_per_hour: float = np.inf
+    reserve_cost_eur_per_mwh: float = RESERVE_COST
+    reserve_quadratic_cost_eur_per_mw2h: float = RESERVE_QUADRATIC_COST
+
+
+@dataclass(frozen=True)
+class TransmissionBranch:
+    """x_pu on 100 MVA; tap at the from side. rating_mw: infinite for none."""
+
+    name: str
+    from_bus: str
+    to_bus: str
+    x_pu: float
+    rating_mw: float = np.inf
+    tap: float = 1.0
+    shift_degree: float = 0.0
+
+    @property
+    def mw_per_rad(self) -> float:
+        """100 / (x tap), as MATPOWER's DC model has it."""
+        return BASE_MVA / (self.x_pu * self.tap)
+
+
+@dataclass(frozen=True)
+class TransmissionGrid:
+    """buses: names, one of them `slack` (angle 0). load_mw: one a bus, base case. constant_cost_eur_per_hour: no-load cost."""
+
+    name: str
+    buses: tuple[str, ...]
+    slack: str
+    load_mw: np.ndarray
+    branches: tuple[TransmissionBranch, ...]
+    generators: tuple[Generator, ...]
+    constant_cost_eur_per_hour: float = field(default=0.0)
+
+    def __post_init__(self) -> None:
+        for key in ("buses", "branches", "generators"):
+            object.__setattr__(self, key, tuple(getattr(self, key)))
+        load = np.array(self.load_mw, dtype=float)
+        if load.shape != (len(self.buses),) or not np.isfinite(load).all():
+            raise self._error(f"load_mw has shape {load.shape}, expected {(len(self.buses),)} finite numbers")
+        object.__setattr__(self, "load_mw", load)
+        names = [*self.buses, *(b.name for b in self.branches), *(g.name for g in self.generators)]
+        for name in names:
+            if names.count(name) > 1:
+                raise self._error(f"'{name}' is the name of two things: give each its own")
+        self.bus(self.slack)
+        self._check_branches()
+        self._check_generators()
+        self._check_connected()
+
+    def _error(self, message: str) -> InputError:
+        return InputError(f"transmission grid '{self.name}': {message}")
+
+    def bus(self, name: str) -> int:
+        """Position of a bus by its name."""
+        if str(name) not in self.buses:
+            raise self._error(f"there is no bus '{name}'; its buses are {', '.join(self.buses[:8])} ...")
+        return self.buses.index(str(name))
+
+    def _check_branches(self) -> None:
+        for one in self.branches:
+            self.bus(one.from_bus), self.bus(one.to_bus)
+            if one.from_bus == one.to_bus:
+                raise self._error(f"branch '{one.name}' begins and ends at bus '{one.to_bus}'")
+            if not (np.isfinite(one.x_pu) and one.x_pu != 0):
+                raise self._error(f"branch '{one.name}': x_pu is {one.x_pu!r}, expected a finite number other than 0")
+            for key, good in (("rating_mw", one.rating_mw > 0), ("tap", 0.5 < one.tap < 2), ("shift_degree", abs(one.shift_degree) < 180)):
+                if not good:
+                    raise self._error(f"branch '{one.name}': {key} is {getattr(one, key)!r}, expected a sensible number")
+
+    def _check_generators(self) -> None:
+        if not self.generators:
+            raise self._error("has no generators, expected at least one")
+        for one in self.generators:
+            self.bus(one.bus)
+            if not (np.isfinite([one.p_min_mw, one.p_max_mw]).all() and one.p_min_mw <= one.p_max_mw):
+                raise self._error(f"generator '{one.name}': p_min_mw is {one.p_min_mw!r} and p_max_mw {one.p_max_mw!r}")
+            for key in ("quadratic_cost_eur_per_mw2h", "reserve_quadratic_cost_eur_per_mw2h", "ramp_mw_per_hour"):
+                if not getattr(one, key) >= 0:
+                    raise self._error(f"generator '{one.name}': {key} is {getattr(one, key)!r}, expected at least 0")
+
+    def _check_connected(self) -> None:
+        reached, before = {self.slack}, 0
+        while len(reached) > before:
+            before = len(reached)
+            for one in self.branches:
+                if one.from_bus in reached or one.to_bus in reached:
+                    reached |= {one.from_bus, one.to_bus}
+        lost = [name for name in self.buses if name not in reached]
+        if lost:
+            raise self._error(f"no branch connects {', '.join(lost[:8])} with the slack bus '{self.slack}'")
+
+
+def read_transmission_csv(
+    folder: Path | str, cost_set: str = "pglib", rating_scale: float = 1.0, ramp_share_per_hour: float = RAMP_SHARE_PER_HOUR
+) -> TransmissionGrid:
+    """The grid in folder/bus.csv, branch.csv and gen.csv.
+
+    cost_set: "pglib" or "matpower", for the generators' costs and limits. rating_scale: factor on all
+    ratings, below 1 for congestion. Generators without active power (condensers) are left out.
+    """
+    folder = Path(folder)
+    if cost_set not in COST_SETS:
+        raise InputError(f"{folder.name}: cost_set is {cost_set!r}, expected one of {', '.join(COST_SETS)}")
+    for key, value in (("rating_scale", rating_scale), ("ramp_share_per_hour", ramp_share_per_hour)):
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"{folder.name}: {key} is {value!r}, expected a number above 0")
+    buses = read_table(folder / "bus.csv", ["bus", "type", "Pd_MW", "Gs_MW_at_1pu"])
+    slack = [row.text("bus") for row in buses if row.text("type") == "slack"]
+    if len(slack) != 1:
+        raise InputError(f"{folder / 'bus.csv'}: {len(slack)} buses of type slack, expected exactly one")
+    return TransmissionGrid(
+        name=folder.name,
+        buses=tuple(row.text("bus") for row in buses),
+        slack=slack[0],
+        load_mw=np.array([row.number("Pd_MW") + row.number("Gs_MW_at_1pu") for row in buses]),
+        branches=_read_branches(folder / "branch.csv", rating_scale),
+        generators=_read_generators(folder / "gen.csv", cost_set, ramp_share_per_hour),
+    )
+
+
+def _read_branches(path: Path, rating_scale: float) -> tuple[TransmissionBranch, ...]:
+    columns = ["branch", "from_bus", "to_bus", "x_pu", "tap_ratio_at_from_bus", "rate_A_MVA"]
+    return tuple(
+        TransmissionBranch(
+            f"branch {row.text('branch')}", row.text("from_bus"), row.text("to_bus"), row.number("x_pu"),
+            rating_scale * row.number("rate_A_MVA"), row.number("tap_ratio_at_from_bus"),
+        )
+        for row in read_table(path, columns)
+    )
+
+
+def _read_generators(path: Path, cost_set: str, ramp_share_per_hour: float) -> tuple[Generator, ...]:
+    p_min, p_max = f"Pmin_MW_{cost_set}", f"Pmax_MW_{cost_set}"
+    linear, quadratic = f"cost_c1_USD_per_MWh_{cost_set}", f"cost_c2_USD_per_MW2h_{cost_set}"
+    return tuple(
+        Generator(
+            f"generator {row.text('gen')}", row.text("bus"), row.number(p_min), row.number(p_max),
+            row.number(linear), row.number(quadratic), ramp_share_per_hour * row.number(p_max),
+        )
+        for row in read_table(path, ["gen", "bus", p_min, p_max, linear, quadratic])
+        if row.number(p_max) > 0 or row.number(p_min) < 0
+    )
