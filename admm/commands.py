@@ -6,15 +6,26 @@ import argparse
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
-from admm import Agent, InProcessTransport, InputError, Result, Settings, Status, TielineError, solve
+from admm import (
+    Agent,
+    InProcessTransport,
+    InputError,
+    Progress,
+    Result,
+    Settings,
+    Status,
+    TielineError,
+    Transport,
+    solve,
+)
 from admm.history import HistoryWriter, write_boundary, write_private
 from admm.launch import launched_under_mpi
 from admm.output import BOUNDARY, HISTORY, OutputFolder, result_summary, versions
 from admm.progress import ProgressPrinter
-from networks.case import SIGNS, Case, load_case
+from networks.case import DIGEST_SIZE, SIGNS, Case, load_case
 
 EXIT_NOT_CONVERGED, EXIT_INTERRUPTED = 3, 130
 
@@ -37,28 +48,48 @@ def run(given: argparse.Namespace) -> int:
             raise
 
 
-def _run(given: argparse.Namespace, transport) -> int:
-    driving = transport.rank == 0
-    out = OutputFolder(given.out or f"results/{given.case.replace(':', '-').rstrip('/').split('/')[-1]}")
-    case, settings, agents = _prepare(given, transport, out)
-    printer = ProgressPrinter() if driving else nullcontext()
-    history = _LazyHistory(out) if driving else None
-    facts: dict[str, Any] = {}
+def _run(given: argparse.Namespace, transport: Transport) -> int:
+    """One rank's part. However it ends, every rank hands in one report, so none waits for another in vain."""
+    driving, report = transport.rank == 0, {}
+    out = OutputFolder(given.out or f"results/{_plain_name(given.case)}")
     try:
-        with printer as show:
-            if driving:
-                print(_headline(case, given, transport.ranks))
-                settings = _with_callback(settings, lambda progress: (history(progress), show(progress))[0])
-            result = solve(agents, case.couplings, settings, transport)
-        facts = _finish_agents(case, agents, out)
+        case, settings, agents = _prepare(given, transport, out)
+        result = _drive(case, given, settings, agents, transport, out) if driving else _solve(case, agents, transport)
+        report = _finish_agents(case, agents, out)
     finally:
-        if history is not None:
-            history.close()
-        gathered = transport.gather_text(json.dumps(facts))
-    return _conclude(case, given, result, out, [json.loads(text) for text in gathered]) if driving else 0
+        reports = [json.loads(text) for text in transport.gather(json.dumps(report))]
+    return _conclude(case, given, result, out, reports) if driving else 0
 
 
-def _prepare(given: argparse.Namespace, transport, out: OutputFolder) -> tuple[Case, Settings, dict[str, Agent]]:
+def _solve(case: Case, agents: Mapping[str, Agent], transport: Transport, settings: Settings | None = None) -> Result | None:
+    return solve(agents, case.couplings, settings, transport)
+
+
+def _drive(
+    case: Case,
+    given: argparse.Namespace,
+    settings: Settings,
+    agents: Mapping[str, Agent],
+    transport: Transport,
+    out: OutputFolder,
+) -> Result:
+    """The run on the driving rank: history and progress go along with it."""
+    print(_headline(case, given, transport.ranks))
+    with _History(out) as history, ProgressPrinter() as show:
+
+        def record(progress: Progress) -> None:
+            history(progress)
+            show(progress)
+
+        return _solve(case, agents, transport, replace(settings, callback=record))
+
+
+def _plain_name(case: str) -> str:
+    """A case's name as the name of a folder."""
+    return case.rstrip("/").split("/")[-1].replace(":", "-")
+
+
+def _prepare(given: argparse.Namespace, transport: Transport, out: OutputFolder) -> tuple[Case, Settings, dict[str, Agent]]:
     """Everything that can be wrong with the input; under MPI a rank's error reaches all ranks."""
     try:
         settings = Settings(
@@ -79,7 +110,7 @@ def _prepare(given: argparse.Namespace, transport, out: OutputFolder) -> tuple[C
         raise
 
 
-def _owned(case: Case, transport) -> list[str]:
+def _owned(case: Case, transport: Transport) -> list[str]:
     """The agents of this rank: balanced by solve time, found alike on every rank without a message."""
     if transport.ranks == 1:
         return list(case.agents)
@@ -91,34 +122,31 @@ def _owned(case: Case, transport) -> list[str]:
     return [name for name, rank in placement.items() if rank == transport.rank]
 
 
-class _LazyHistory:
+class _History:
     """Prepares the output folder at the first iteration: bad input leaves an older result alone."""
 
     def __init__(self, out: OutputFolder) -> None:
         self._out, self._writer = out, None
 
-    def __call__(self, progress) -> None:
+    def __enter__(self) -> _History:
+        return self
+
+    def __call__(self, progress: Progress) -> None:
         if self._writer is None:
             self._out.prepare()
             self._writer = HistoryWriter(self._out / HISTORY)
         self._writer.append(progress)
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.close()
-
-
-def _with_callback(settings: Settings, callback) -> Settings:
-    from dataclasses import replace
-
-    return replace(settings, callback=callback)
 
 
 def _finish_agents(case: Case, agents: Mapping[str, Agent], out: OutputFolder) -> dict[str, Any]:
     """Write this rank's private results; what is told of them: digests, worst violation, the AC check."""
     from networks.distribution import DistributionAgent
 
-    facts: dict[str, Any] = {"digests": {name: case.private_digest(name) for name in agents}}
+    facts: dict[str, Any] = {"digest": case.private_digest(agents)}
     facts["violation_pu"] = max((agent.violation() for agent in agents.values()), default=0.0)
     for name, agent in agents.items():
         solution = agent.solution()
@@ -153,9 +181,9 @@ def _conclude(case: Case, given: argparse.Namespace, result: Result, out: Output
 
 
 def _case_digest(case: Case, facts: list[dict]) -> str:
-    """SHA-256 over the public files and, by name, the owners' digests of the private ones."""
-    private = sorted((name, digest) for fact in facts for name, digest in fact["digests"].items())
-    return hashlib.sha256(case.public_digest() + json.dumps(private).encode()).hexdigest()
+    """SHA-256 over the public files and what the owners tell of the private ones."""
+    private = sum(fact["digest"] for fact in facts) % DIGEST_SIZE
+    return hashlib.sha256(case.public_digest() + str(private).encode()).hexdigest()
 
 
 def _against_reference(case: Case, summary: dict[str, Any]) -> dict[str, Any]:
@@ -208,14 +236,13 @@ def centralised(given: argparse.Namespace) -> int:
 
     _one_process("centralised")
     case = load_case(given.case)
-    out = OutputFolder(given.out or f"results/{given.case.replace(':', '-').rstrip('/').split('/')[-1]}-centralised")
+    out = OutputFolder(given.out or f"results/{_plain_name(given.case)}-centralised")
     out.check()
     print(f"{case.name}: one QP of all {len(case.agents)} agents, solved by Clarabel, flows corrected until exact")
     found = solve_centralised(case, report=print)
-    facts = [{"digests": {name: case.private_digest(name) for name in case.agents}}]
     summary = {
         "case": case.name,
-        "case_sha256": _case_digest(case, facts),
+        "case_sha256": _case_digest(case, [{"digest": case.private_digest(case.agents)}]),
         "scheme": "centralised",
         "converged": True,
         "objective_eur": found.solution.objective_eur,

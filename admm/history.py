@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from admm.errors import InputError
-from admm.state import BoundaryResult, Progress, Result
+from admm.state import BoundaryResult, Progress
 
 FLUSH_EVERY = 20
 """Rows that are written together: one at a time costs a hundred times as much."""
@@ -103,13 +103,18 @@ class HistoryWriter:
         self.close()
 
 
-def write_boundary(path: str | os.PathLike[str], result: Result, sign_words: Mapping[str, str]) -> None:
+def write_boundary(
+    path: str | os.PathLike[str],
+    boundary: Mapping[str, Mapping[str, BoundaryResult]],
+    sign_words: Mapping[str, str],
+) -> None:
     """Write /COUPLING/QUANTITY/{lower, upper, price}, arrays (periods,), each with its unit and sign.
 
+    boundary: {coupling: {quantity: values}}, as `Result.boundary` has it.
     sign_words: {quantity: what a positive value means}; by default, that the lower agent takes it.
     """
     with _new_file(Path(path)) as file:
-        for coupling, quantities in result.boundary.items():
+        for coupling, quantities in boundary.items():
             for quantity, values in quantities.items():
                 sign = sign_words.get(quantity, LOWER_TAKES)
                 _write_quantity(file.create_group(f"{coupling}/{quantity}"), values, sign)

@@ -140,6 +140,15 @@ class Transport(Protocol):
     def finish(self) -> None:
         """Tell every other rank that the run is over."""
 
+    def gather_text(self, text: str) -> list[str]:
+        """After a run, called on every rank: all ranks' texts in rank order on rank 0, [] on the others.
+
+        Where the run did not start on all ranks, or a rank is lost, each rank gets its own text only.
+        """
+
+    def gather(self, report: str) -> list[str]:
+        """After `finish`, on every rank: hand in one short text; rank 0 gets all of them, by rank."""
+
     @property
     def traffic(self) -> Traffic: ...
 

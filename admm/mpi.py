@@ -7,6 +7,7 @@ Every wait is a loop of tests with a deadline, because a stopped process is noti
     rank 0:   HELLO ->   <- HELLO (owned agents) or TEXT (error)   HELLO or TEXT ->      start
               QUESTION ->   <- ANSWER or TEXT                                            ask / serve
               STOP ->   <- STOP                                                          finish
+              <- REPORT                                                                  gather
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class MpiTransport:
         self._others = range(1, self.ranks)
         self._sends: list[tuple[MPI.Request, bytes]] = []
         self._run_id = self._sequence = 0
-        self._running = self._lost = False
+        self._running = self._together = self._lost = False
         self._waited = 0.0
 
     # ------------------------------------------------------------------ start
@@ -77,15 +78,25 @@ class MpiTransport:
             raise failure
         if error is not None:
             raise error
-        self._running = True
+        self._running = self._together = True
 
     def refuse(self, error: Exception) -> None:
         """Take part in the start with an error instead of agents: every other rank's `start` raises it."""
         self._agents, self._boundaries, self._names = {}, {}, []
         self._agree(error)
 
+    def gather(self, report: str) -> list[str]:
+        """After the run, every rank hands in one short text; rank 0 gets all, by rank, the others an empty list."""
+        if self.rank != 0:
+            self._post(0, Message(Kind.REPORT, self._run_id, text=report))
+            self._complete_sends()
+            return []
+        messages = [wire.expect(self._receive(rank, "with its report"), Kind.REPORT, 0) for rank in self._others]
+        return [report, *(message.text for message in messages)]
+
     def _agree(self, failure: Exception | None) -> BaseException | None:
         """What stops the run, the same on all ranks; None if nothing does."""
+        self._together = False
         error = self._gather(failure) if self.rank == 0 else self._introduce(failure)
         self._complete_sends()
         return error
@@ -220,6 +231,18 @@ class MpiTransport:
         answer = timed_answer(self._agents[name], wire.read_question(message, size))
         check_answer_fits(name, answer, size)
         return wire.answer_message(self._run_id, message.sequence, message.agent, answer, size)
+
+    # -------------------------------------------------------------- after a run
+
+    def gather_text(self, text: str) -> list[str]:
+        """All ranks' texts on rank 0, [] on the others; only the own one if no run started, or a rank is lost."""
+        if not self._together or self._lost:
+            return [text]
+        if self.rank != 0:
+            self._post(0, Message(Kind.TEXT, self._run_id, text=text))
+            self._complete_sends()
+            return []
+        return [text, *(wire.expect(self._receive(rank), Kind.TEXT, 0).text for rank in self._others)]
 
     # -------------------------------------------------------------- messages
 

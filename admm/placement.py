@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from admm.errors import InputError
+from admm.graph import RELAY
 
 
 def balance(weights: Mapping[str, float], sides: tuple[Sequence[str], Sequence[str]], ranks: int) -> dict[str, int]:
@@ -18,7 +19,9 @@ def balance(weights: Mapping[str, float], sides: tuple[Sequence[str], Sequence[s
     weights: {agent: mean seconds an answer}, such as `Result.solve_seconds`; equal weights do for a
     first run. With ranks = agents + 1 rank 0 drives only; with fewer it owns agents too. At a tie the
     rank with less work over both sides, then the lowest rank, so every rank finds the same placement.
+    Relays are passed over: they live on rank 0.
     """
+    sides = tuple([name for name in side if not name.startswith(RELAY)] for side in sides)
     agents = [*sides[0], *sides[1]]
     _check(weights, agents, ranks)
     usable = range(1, ranks) if ranks == len(agents) + 1 else range(ranks)

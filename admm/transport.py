@@ -41,6 +41,9 @@ class InProcessTransport:
     def refuse(self, error: Exception) -> None:
         """Nothing to do: there is no other rank."""
 
+    def gather(self, report: str) -> list[str]:
+        return [report]
+
     def ask(self, questions: Mapping[str, Question]) -> dict[str, Answer]:
         if self._pool is None or len(questions) == 1:
             answers = {name: timed_answer(self._agents[name], question) for name, question in questions.items()}
@@ -68,3 +71,6 @@ class InProcessTransport:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+
+    def gather_text(self, text: str) -> list[str]:
+        return [text]

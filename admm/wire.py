@@ -24,7 +24,9 @@ from admm.interfaces import AgentBoundary, Answer, AnswerStatus, Question
 MAGIC, VERSION = b"TIEL", 1
 HEADER = struct.Struct("<4sHHQQiHHII")
 NUMBER = np.dtype("<f8")
-TEXT_LIMIT_BYTES = 4096
+TEXT_LIMIT_BYTES = 1 << 20
+REASON_LIMIT_BYTES = 4096
+"""Reasons and errors are cut here, other texts are refused above TEXT_LIMIT_BYTES."""
 NO_AGENT = -1
 QUESTION_SCALARS, ANSWER_SCALARS = 2, 5
 QUESTION_ARRAYS = 3
@@ -35,13 +37,14 @@ ERRORS = (TielineError, InputError, InfeasibleError, SolverError, TransportError
 
 
 class Kind(IntEnum):
-    """HELLO: the agents that a rank owns. TEXT: an error. STOP: the run is over."""
+    """HELLO: the agents that a rank owns. TEXT: an error, or what a rank reports. STOP: the run is over."""
 
     HELLO = 1
     QUESTION = 2
     ANSWER = 3
     TEXT = 4
     STOP = 5
+    REPORT = 6
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,14 @@ def question_bytes(entries: int) -> int:
 
 def answer_bytes(entries: int, reason: str = "") -> int:
     """Size of a packed answer on a boundary of so many entries."""
-    return HEADER.size + NUMBER.itemsize * (ANSWER_SCALARS + entries) + len(_encode(reason))
+    return HEADER.size + NUMBER.itemsize * (ANSWER_SCALARS + entries) + len(_short(reason).encode())
 
 
 def pack(message: Message) -> bytes:
     """The message as bytes."""
-    numbers, text = np.ascontiguousarray(message.numbers, dtype=NUMBER), _encode(message.text)
+    numbers, text = np.ascontiguousarray(message.numbers, dtype=NUMBER), message.text.encode(errors="replace")
+    if len(text) > TEXT_LIMIT_BYTES:
+        raise InputError(f"a {message.kind.name} has {len(text)} bytes of text, expected at most {TEXT_LIMIT_BYTES}")
     header = HEADER.pack(
         MAGIC,
         VERSION,
@@ -151,7 +156,7 @@ def answer_message(run_id: int, sequence: int, agent: int, answer: Answer, entri
     )
     flags = HAS_COST * (answer.cost_eur is not None) | HAS_BOUND * (answer.bound_eur is not None)
     numbers = np.concatenate([scalars, values])
-    return Message(Kind.ANSWER, run_id, sequence, agent, int(answer.status), flags, numbers, answer.reason)
+    return Message(Kind.ANSWER, run_id, sequence, agent, int(answer.status), flags, numbers, _short(answer.reason))
 
 
 def read_answer(message: Message, entries: int) -> Answer:
@@ -177,7 +182,7 @@ def error_message(run_id: int, sequence: int, agent: int, error: BaseException) 
     """A TEXT that carries an error; one that is not Tieline's own carries the name of its class too."""
     status = max((i for i, known in enumerate(ERRORS) if isinstance(error, known)), default=0)
     text = str(error) if isinstance(error, ERRORS) else f"{type(error).__name__}: {error}"
-    return Message(Kind.TEXT, run_id, sequence, agent, status, text=text)
+    return Message(Kind.TEXT, run_id, sequence, agent, status, text=_short(text))
 
 
 def read_error(message: Message) -> TielineError | KeyboardInterrupt:
@@ -208,10 +213,9 @@ def _check_finite(message: Message, numbers: np.ndarray) -> None:
         raise TransportError(f"a {message.kind.name} has a value that is not a finite number")
 
 
-def _encode(text: str) -> bytes:
-    """UTF-8, cut at a whole character."""
-    data = text.encode("utf-8", errors="replace")
-    return data if len(data) <= TEXT_LIMIT_BYTES else data[:TEXT_LIMIT_BYTES].decode(errors="ignore").encode()
+def _short(text: str) -> str:
+    """At most REASON_LIMIT_BYTES of UTF-8, cut at a whole character."""
+    return text.encode(errors="replace")[:REASON_LIMIT_BYTES].decode(errors="ignore")
 
 
 def _decode(data: bytes) -> str:

@@ -45,14 +45,16 @@ def ac_flow(feeder: Feeder, p_mw: np.ndarray, q_mvar: np.ndarray) -> AcFlow:
 
     periods, nodes = np.shape(p_mw)
     if nodes != len(feeder.nodes) or np.shape(q_mvar) != (periods, nodes):
-        raise InputError(f"feeder '{feeder.name}': consumption has shape {np.shape(p_mw)}, expected (periods, {len(feeder.nodes)})")
+        raise InputError(
+            f"feeder '{feeder.name}': consumption has shape {np.shape(p_mw)}, expected (periods, {len(feeder.nodes)})"
+        )
     net = _islands(feeder, np.asarray(p_mw, dtype=float), np.asarray(q_mvar, dtype=float))
     try:
         pandapower.runpp(net, numba=False, init="flat", tolerance_mva=1e-9, max_iteration=50)
     except pandapower.LoadflowNotConverged:
         raise InputError(
-            f"feeder '{feeder.name}': there is no AC power flow for this consumption (peak {np.sum(p_mw, axis=1).max():.3g} MW): "
-            "the load is beyond what the feeder can carry"
+            f"feeder '{feeder.name}': there is no AC power flow for this consumption "
+            f"(peak {np.sum(p_mw, axis=1).max():.3g} MW): the load is beyond what the feeder can carry"
         ) from None
     voltage = net.res_bus["vm_pu"].to_numpy().reshape(periods, nodes)
     return AcFlow(voltage, net.res_line["pl_mw"].to_numpy().reshape(periods, nodes - 1).sum(axis=1))
@@ -82,7 +84,9 @@ def _islands(feeder: Feeder, p_mw: np.ndarray, q_mvar: np.ndarray) -> Any:
     return net
 
 
-def check_ac(feeder: Feeder, p_mw: np.ndarray, q_mvar: np.ndarray, voltage_pu: np.ndarray, losses_mw: np.ndarray) -> AcCheck:
+def check_ac(
+    feeder: Feeder, p_mw: np.ndarray, q_mvar: np.ndarray, voltage_pu: np.ndarray, losses_mw: np.ndarray
+) -> AcCheck:
     """The operator's own voltages (T, n) and losses (T,) against pandapower's for consumption (T, n)."""
     flow = ac_flow(feeder, p_mw, q_mvar)
     off = np.abs(np.asarray(losses_mw) - flow.losses_mw)

@@ -86,7 +86,10 @@ class Assembly:
         self._quadratic.append(_flat(columns, columns, 2.0 * factor))
 
     def curvature(self, columns: np.ndarray, matrix: np.ndarray, linear: np.ndarray, constant: float) -> None:
-        """Add 1/2 u' matrix u + linear' u + constant in every period; columns (T, K), matrix (T, K, K), linear (T, K)."""
+        """Add 1/2 u' matrix u + linear' u + constant in every period.
+
+        columns: (T, K). matrix: (T, K, K). linear: (T, K). constant: over all periods.
+        """
         self._quadratic.append(_flat(columns[:, :, None], columns[:, None, :], matrix))
         np.add.at(self._linear, columns, linear)
         self.constant += constant
@@ -115,7 +118,9 @@ def _end(blocks: Sequence[Block]) -> int:
     return blocks[-1].start + blocks[-1].length if blocks else 0
 
 
-def _flat(rows: np.ndarray, columns: np.ndarray, values: np.ndarray | float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _flat(
+    rows: np.ndarray, columns: np.ndarray, values: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     found = np.broadcast_arrays(rows, columns, np.asarray(values, dtype=float))
     return found[0].ravel(), found[1].ravel(), found[2].ravel()
 

@@ -7,6 +7,7 @@ operator above it. An agent is built only where it lives: `build_agent` is the o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ GRIDS = Path(__file__).parent / "grids"
 KW_PER_MW = 1000.0
 FLEXIBILITY_SHARE = 0.5
 """Nominal size of a flexibility quantity as a share of the power's."""
+DIGEST_SIZE = 2**256
 SIGNS = {
     "p_mw": "positive: the lower agent consumes from the upper one and pays the price",
     "flex_up_mw": "positive: the lower agent can consume less; a negative price is paid to it",
@@ -249,13 +251,19 @@ class Case:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.digest()
 
-    def private_digest(self, name: str) -> str:
-        """SHA-256 of a community's private files, in hexadecimal; only its owner calls this. Empty for operators."""
-        if name not in self.communities:
-            return ""
+    def private_digest(self, names: Iterable[str]) -> int:
+        """A number for the private files of some communities; only their owner can compute it.
+
+        The sum of SHA-256 over name and files, so digests of disjoint sets of agents add up (modulo DIGEST_SIZE).
+        """
+        return sum(self._file_digest(name) for name in names if name in self.communities) % DIGEST_SIZE
+
+    def _file_digest(self, name: str) -> int:
         path = self.folder.file(self.communities[name].file)
-        files = [p for p in (path, path.with_suffix(".csv")) if p.exists()]
-        return hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in files)).hexdigest()
+        digest = hashlib.sha256(name.encode())
+        for file in (path, path.with_suffix(".csv")):
+            digest.update(hashlib.sha256(file.read_bytes() if file.exists() else b"").digest())
+        return int.from_bytes(digest.digest())
 
     def solve_weights(self) -> dict[str, float]:
         """Seconds an answer takes, from the case file where it was measured there, else a rough guess by size."""

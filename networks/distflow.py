@@ -149,8 +149,12 @@ class DistFlow:
         p = _affine(self._p + self._p_of_l @ squared)
         q = _affine(self._q + self._q_of_l @ squared)
         return AffineFlow(
-            p, q, _affine(squared), _affine(self._w + self._w_of_l @ squared),
-            self._root(p, self._p_root), self._root(q, self._q_root),
+            p,
+            q,
+            _affine(squared),
+            _affine(self._w + self._w_of_l @ squared),
+            self._root(p, self._p_root),
+            self._root(q, self._q_root),
         )
 
     def _above(self, w: np.ndarray) -> np.ndarray:

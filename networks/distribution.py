@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from admm import AgentBoundary, Answer, InputError, Question
+from networks.ac_check import AcCheck, check_ac
 from networks.distribution_program import (
     Connection,
     DistributionModel,
@@ -69,7 +70,9 @@ class DistributionAgent:
         """Where each community's p_mw stands in a question, by position among the connections."""
         for one in self.model.connections:
             if (one.coupling, "p_mw") not in slices:
-                raise InputError(f"distribution operator '{self.model.name}': there is no coupling '{one.coupling}' with p_mw")
+                raise InputError(
+                    f"distribution operator '{self.model.name}': there is no coupling '{one.coupling}' with p_mw"
+                )
         return {i: slices[one.coupling, "p_mw"] for i, one in enumerate(self.model.connections)}
 
     def answer(self, question: Question) -> Answer:
@@ -110,7 +113,9 @@ class DistributionAgent:
     def _correction_due(self, question: Question) -> bool:
         late = question.iteration - FIRST_CORRECTION
         due = question.settle or (late > 0 and (late - 1) % CORRECTION_EVERY == 0)
-        worst = max((e.multiple(CORRECT_ABOVE_PU, CORRECT_ABOVE_LOSS_SHARE) for e in self._errors.values()), default=0.0)
+        worst = max(
+            (e.multiple(CORRECT_ABOVE_PU, CORRECT_ABOVE_LOSS_SHARE) for e in self._errors.values()), default=0.0
+        )
         return due and worst > 1.0
 
     def _correct(self) -> None:
@@ -127,7 +132,8 @@ class DistributionAgent:
         """The base flows against the exact flow of the communities' own schedule, the activated ones against
         that of the operator's copies, as a multiple of the tolerance."""
         x, program = self._agent.x, self.program
-        flow = program.sweep.run(*program.consumption(self._at_reference(question)))
+        self._scheduled = self._at_reference(question)
+        flow = program.sweep.run(*program.consumption(self._scheduled))
         error = program.errors(x, flow).multiple(FINAL_PU, FINAL_LOSS_SHARE)
         for name, activated in self._errors.items():
             if name != "base":
@@ -157,6 +163,21 @@ class DistributionAgent:
             found[f"{name}.current_pu"] = np.hypot(point.branch_p_mw, point.branch_q_mvar) / sending
             found[f"{name}.losses_mw"] = self.program.losses_mw(x, name)
         return found
+
+    def units(self) -> dict[str, str]:
+        """The unit of each block of `solution`, by the end of its name."""
+        own = {} if self.program is None else self._agent.units()
+        return {name: own.get(name, "pu" if name.endswith("_pu") else "Mvar" if name.endswith("_mvar") else "MW") for name in self.solution()}
+
+    def cost_eur(self) -> float | None:
+        """The operator's own cost of its latest answer, for its owner."""
+        return None if self.program is None else self._agent.cost_eur()
+
+    def ac_check(self) -> AcCheck:
+        """The latest answer's voltages and losses against pandapower's AC power flow of the communities' own schedule."""
+        x, program = self._agent.x, self.program
+        p, q = program.consumption(self._scheduled)
+        return check_ac(self.model.feeder, p, q, np.sqrt(program.own_point(x, "base").v_sq_pu), program.losses_mw(x, "base"))
 
     def violation(self) -> float:
         """Largest violation of the operator's own limits by the latest answer, per unit of their scale."""

@@ -217,7 +217,9 @@ class DistributionProgram:
         """The flow of the fixed load alone, by scenario; the empty feeder where that does not converge."""
         model = self.model
         empty = self.sweep.run(np.zeros_like(model.load_p_mw), np.zeros_like(model.load_q_mvar))
-        point = OperatingPoint.of_flow(self.sweep.run(model.load_p_mw, model.load_q_mvar), OperatingPoint.of_flow(empty))
+        point = OperatingPoint.of_flow(
+            self.sweep.run(model.load_p_mw, model.load_q_mvar), OperatingPoint.of_flow(empty)
+        )
         return dict.fromkeys(self.scenarios, point)
 
     def linearised(
@@ -333,7 +335,9 @@ class DistributionProgram:
 
     def points(self, x: np.ndarray) -> dict[str, OperatingPoint]:
         """The exact flows at x by scenario; the program's own where a flow does not converge."""
-        return {name: OperatingPoint.of_flow(self.exact_flow(x, name), self.own_point(x, name)) for name in self.scenarios}
+        return {
+            name: OperatingPoint.of_flow(self.exact_flow(x, name), self.own_point(x, name)) for name in self.scenarios
+        }
 
     def corrected(self, x: np.ndarray) -> tuple[QuadraticProgram, dict[str, FlowErrors]]:
         """The program made exact at x, and how wrong it was there, by scenario.

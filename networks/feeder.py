@@ -91,7 +91,9 @@ class Feeder:
                 "expected one branch fewer than nodes and at least one"
             )
         if (self.parent < 0).any() or (self.parent > np.arange(len(self.branches))).any():
-            raise InputError(f"feeder '{self.name}': a branch comes before the one that feeds it: use feeder_from_tables")
+            raise InputError(
+                f"feeder '{self.name}': a branch comes before the one that feeds it: use feeder_from_tables"
+            )
         for key in ("load_p_mw", "load_q_mvar"):
             self._reject(key, ~np.isfinite(getattr(self, key)), self.nodes, "a finite number")
         self._reject("base_kv", ~_positive(self.base_kv), self.nodes, "a number above 0")
@@ -100,10 +102,14 @@ class Feeder:
         for key in ("r_pu", "x_pu"):
             value = getattr(self, key)
             self._reject(key, ~(np.isfinite(value) & (value >= 0)), self.branches, "a number of at least 0")
-        self._reject("r_pu", self.r_pu + self.x_pu <= 0, self.branches, "an impedance above 0 (merge the two nodes instead)")
+        self._reject(
+            "r_pu", self.r_pu + self.x_pu <= 0, self.branches, "an impedance above 0 (merge the two nodes instead)"
+        )
         self._reject("i_max_pu", ~(self.i_max_pu > 0), self.branches, "a number above 0")
         if not (np.isfinite(self.slack_voltage_pu) and 0.5 <= self.slack_voltage_pu <= 1.5):
-            raise InputError(f"feeder '{self.name}': slack_voltage_pu is {self.slack_voltage_pu!r}, expected about 1 (0.5 to 1.5)")
+            raise InputError(
+                f"feeder '{self.name}': slack_voltage_pu is {self.slack_voltage_pu!r}, expected about 1 (0.5 to 1.5)"
+            )
 
     def _reject(self, key: str, bad: np.ndarray, names: Sequence[str], expected: str) -> None:
         if bad.any():
@@ -146,7 +152,9 @@ def feeder_from_tables(
     """A feeder from its tables, in any order. InputError names the loop, the island or the double name."""
     by_name = _by_name(name, nodes)
     if root not in by_name:
-        raise InputError(f"feeder '{name}': the root is '{root}', which is no node; its nodes are {_listed(list(by_name))}")
+        raise InputError(
+            f"feeder '{name}': the root is '{root}', which is no node; its nodes are {_listed(list(by_name))}"
+        )
     _check_ends(name, by_name, branches)
     _check_no_loop(name, by_name, branches)
     order, feeding = _outwards(root, list(by_name), branches)
@@ -250,26 +258,37 @@ def read_feeder_csv(folder: Path | str, slack_voltage_pu: float = 1.0) -> Feeder
     """
     folder = Path(folder)
     buses = read_table(folder / "bus.csv", ["bus", "type", "base_kV", "Pd_kW", "Qd_kvar", "Vmin_pu", "Vmax_pu"])
-    lines = read_table(folder / "branch.csv", ["branch", "from_bus", "to_bus", "r_ohm", "x_ohm", "tie", "I_max_A_derived"])
+    lines = read_table(
+        folder / "branch.csv", ["branch", "from_bus", "to_bus", "r_ohm", "x_ohm", "tie", "I_max_A_derived"]
+    )
     roots = [row for row in buses if row.text("type") == "slack"]
     if len(roots) != 1:
         names = ", ".join(row.text("bus") for row in roots) or "none"
         raise InputError(f"{folder / 'bus.csv'}: buses of type slack: {names}; expected exactly one root")
     nodes = [
         FeederNode(
-            row.text("bus"), row.number("Pd_kW") / 1e3, row.number("Qd_kvar") / 1e3,
-            row.number("Vmin_pu"), row.number("Vmax_pu"), row.number("base_kV"),
+            row.text("bus"),
+            row.number("Pd_kW") / 1e3,
+            row.number("Qd_kvar") / 1e3,
+            row.number("Vmin_pu"),
+            row.number("Vmax_pu"),
+            row.number("base_kV"),
         )
         for row in buses
     ]
     kv = roots[0].number("base_kV")
     odd = next((node for node in nodes if node.base_kv != kv), None)
     if odd is not None or kv <= 0:
-        raise InputError(f"{folder / 'bus.csv'}: base_kV differs between buses or is not above 0; expected one voltage level")
+        raise InputError(
+            f"{folder / 'bus.csv'}: base_kV differs between buses or is not above 0; expected one voltage level"
+        )
     branches = [
         FeederBranch(
-            f"branch {row.text('branch')}", row.text("from_bus"), row.text("to_bus"),
-            row.number("r_ohm") / kv**2, row.number("x_ohm") / kv**2,
+            f"branch {row.text('branch')}",
+            row.text("from_bus"),
+            row.text("to_bus"),
+            row.number("r_ohm") / kv**2,
+            row.number("x_ohm") / kv**2,
             np.sqrt(3.0) * kv * row.number("I_max_A_derived") / 1e3,
         )
         for row in lines

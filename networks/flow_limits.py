@@ -43,7 +43,10 @@ class Limit:
 
 @dataclass(frozen=True)
 class ScenarioFlow:
-    """One scenario's flow at its operating point. columns: (T, K) positions of its variables. scale_mw: nominal flow."""
+    """One scenario's flow at its operating point.
+
+    columns: (T, K) positions of its variables. scale_mw: nominal flow.
+    """
 
     feeder: Feeder
     scenario: str
@@ -60,7 +63,13 @@ class ScenarioFlow:
             yield from self._substation(substation_limit_mva)
 
     def _limit(
-        self, what: str, names: Sequence[str], value: Affine, lower: np.ndarray | float, upper: np.ndarray | float, scale: float
+        self,
+        what: str,
+        names: Sequence[str],
+        value: Affine,
+        lower: np.ndarray | float,
+        upper: np.ndarray | float,
+        scale: float,
     ) -> Limit:
         shape = value.constant.shape
         labels = tuple(f"{self.scenario}: {what} {name}".rstrip() for name in names)

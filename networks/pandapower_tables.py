@@ -15,8 +15,21 @@ import numpy as np
 from admm import InputError
 
 REFUSED = (
-    "trafo3w", "impedance", "ward", "xward", "dcline", "svc", "tcsc", "ssc", "vsc", "motor",
-    "asymmetric_load", "asymmetric_sgen", "line_dc", "bus_dc", "b2b_vsc",
+    "trafo3w",
+    "impedance",
+    "ward",
+    "xward",
+    "dcline",
+    "svc",
+    "tcsc",
+    "ssc",
+    "vsc",
+    "motor",
+    "asymmetric_load",
+    "asymmetric_sgen",
+    "line_dc",
+    "bus_dc",
+    "b2b_vsc",
 )
 """Element tables that neither import can represent."""
 NO_RATING_KA = 1000.0
@@ -55,7 +68,9 @@ def refuse_unknown(net: Any) -> None:
     """InputError if an element in service cannot be represented."""
     for table in REFUSED:
         for index, _ in active(net, table):
-            raise InputError(f"pandapower network: {table} {index} cannot be represented; put it out of service or replace it")
+            raise InputError(
+                f"pandapower network: {table} {index} cannot be represented; put it out of service, or replace it"
+            )
 
 
 def value(row: Any, key: str, default: float) -> float:
@@ -110,7 +125,9 @@ def constant_power(net: Any) -> Iterator[Power]:
         for index, row in active(net, table):
             shares = [key for key in row.index if str(key).startswith("const_") and value(row, key, 0.0) != 0]
             if shares:
-                raise InputError(f"pandapower network: {table} {index} has {shares[0]} = {row[shares[0]]}, expected constant power only")
+                raise InputError(
+                    f"pandapower network: {table} {index} has {shares[0]} = {row[shares[0]]}, expected constant power only"
+                )
             factor = sign * value(row, "scaling", 1.0)
             yield Power(int(row["bus"]), factor * value(row, "p_mw", 0.0), factor * value(row, "q_mvar", 0.0))
     for _, row in active(net, "shunt"):
@@ -120,7 +137,7 @@ def constant_power(net: Any) -> Iterator[Power]:
 
 @dataclass(frozen=True)
 class Transformer:
-    """hv_kv, lv_kv: rated voltages with the tap. r_ohm, x_ohm: seen from the low-voltage side. rating_mva: infinite for none.
+    """hv_kv, lv_kv: rated voltages with the tap. r_ohm, x_ohm: seen from the low-voltage side.
 
     p_mw, q_mvar: no-load consumption at rated voltage.
     """
@@ -150,15 +167,25 @@ def _transformer(index: int, row: Any) -> Transformer:
     rated_mva = value(row, "sn_mva", 0.0) * parallel
     vk, vkr = value(row, "vk_percent", 0.0) / 100, value(row, "vkr_percent", 0.0) / 100
     if rated_mva <= 0 or vk <= 0 or vkr > vk:
-        raise InputError(f"pandapower network: {name} has sn_mva {rated_mva:g}, vk_percent {100 * vk:g}, vkr_percent {100 * vkr:g}")
+        raise InputError(
+            f"pandapower network: {name} has sn_mva {rated_mva:g}, vk_percent {100 * vk:g}, vkr_percent {100 * vkr:g}"
+        )
     hv_kv, lv_kv = _tapped(name, row)
     ohm = lv_kv**2 / rated_mva
     iron, no_load = value(row, "pfe_kw", 0.0) * parallel / 1e3, value(row, "i0_percent", 0.0) / 100 * rated_mva
     loading = value(row, "max_loading_percent", 100.0) / 100
     return Transformer(
-        name, int(row["hv_bus"]), int(row["lv_bus"]), hv_kv, lv_kv, vkr * ohm, np.sqrt(vk**2 - vkr**2) * ohm,
-        rated_mva * value(row, "df", 1.0) * loading, value(row, "shift_degree", 0.0),
-        iron, np.sqrt(max(no_load**2 - iron**2, 0.0)),
+        name,
+        int(row["hv_bus"]),
+        int(row["lv_bus"]),
+        hv_kv,
+        lv_kv,
+        vkr * ohm,
+        np.sqrt(vk**2 - vkr**2) * ohm,
+        rated_mva * value(row, "df", 1.0) * loading,
+        value(row, "shift_degree", 0.0),
+        iron,
+        np.sqrt(max(no_load**2 - iron**2, 0.0)),
     )
 
 
@@ -170,7 +197,9 @@ def _tapped(name: str, row: Any) -> tuple[float, float]:
         if steps == 0:
             continue
         if value(row, f"{prefix}_step_degree", 0.0) != 0 or bool(row.get("tap_dependency_table", False)):
-            raise InputError(f"pandapower network: {name}: its tap changer shifts the angle or follows a table; expected a plain ratio")
+            raise InputError(
+                f"pandapower network: {name}: its tap changer shifts the angle or follows a table, expected a plain ratio"
+            )
         side = row.get(f"{prefix}_side")
         if side not in voltages:
             raise InputError(f"pandapower network: {name}: {prefix}_side is {side!r}, expected 'hv' or 'lv'")

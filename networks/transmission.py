@@ -21,7 +21,7 @@ from networks.transmission_grid import Generator, TransmissionGrid, read_transmi
 from subproblems import Builder, QuadraticProgram, previous
 from subproblems.quadratic_program import Block
 
-__all__ = ["Substation", "TransmissionModel", "compile_tso", "read_transmission_csv"]
+__all__ = ["Substation", "TransmissionGrid", "TransmissionModel", "compile_tso", "read_transmission_csv"]
 
 ANGLE_SCALE = 0.1
 
@@ -57,7 +57,9 @@ class TransmissionModel:
             raise self._error(f"hours is {self.hours!r}, expected a number above 0")
         load = np.array(self.load_mw, dtype=float)
         if load.ndim != 2 or load.shape[0] == 0 or load.shape[1] != len(self.grid.buses) or not np.isfinite(load).all():
-            raise self._error(f"load_mw has shape {load.shape}, expected (periods, {len(self.grid.buses)}) finite numbers")
+            raise self._error(
+                f"load_mw has shape {load.shape}, expected (periods, {len(self.grid.buses)}) finite numbers"
+            )
         object.__setattr__(self, "load_mw", load)
         for key in ("reserve_up_mw", "reserve_down_mw"):
             need = np.array(getattr(self, key), dtype=float)
@@ -74,7 +76,9 @@ class TransmissionModel:
         for one in self.substations:
             self.grid.bus(one.bus)
             if isinstance(one.feeders, bool) or not isinstance(one.feeders, (int, np.integer)) or one.feeders < 1:
-                raise self._error(f"feeders of '{one.coupling}' is {one.feeders!r}, expected a whole number of at least 1")
+                raise self._error(
+                    f"feeders of '{one.coupling}' is {one.feeders!r}, expected a whole number of at least 1"
+                )
         if len(counts) > 1:
             raise self._error(
                 f"substations stand for {', '.join(map(str, counts))} feeders, expected the same number for all: "
@@ -124,7 +128,13 @@ class _Compiler:
         size, ramp_mw = max(one.p_max_mw - one.p_min_mw, 1.0), one.ramp_mw_per_hour * model.hours
         share = model.hours / model.feeders
         p = builder.variable(
-            f"{one.name}.p_mw", periods, one.p_min_mw, one.p_max_mw, unit="MW", scale=size, bound_name=f"{one.name}: capacity"
+            f"{one.name}.p_mw",
+            periods,
+            one.p_min_mw,
+            one.p_max_mw,
+            unit="MW",
+            scale=size,
+            bound_name=f"{one.name}: capacity",
         )
         builder.cost(p, one.linear_cost_eur_per_mwh * share, one.quadratic_cost_eur_per_mw2h * share)
         self.balance[self.grid.bus(one.bus)].append((p, 1.0))
@@ -138,12 +148,21 @@ class _Compiler:
         most = min(size, ramp_mw)
         for direction, sign in (("up", 1.0), ("down", -1.0)):
             held = builder.variable(
-                f"{one.name}.reserve_{direction}_mw", periods, 0.0, most, unit="MW", scale=size,
+                f"{one.name}.reserve_{direction}_mw",
+                periods,
+                0.0,
+                most,
+                unit="MW",
+                scale=size,
                 bound_name=f"{one.name}: reserve {direction} within the ramp of a period",
             )
             builder.cost(held, one.reserve_cost_eur_per_mwh * share, one.reserve_quadratic_cost_eur_per_mw2h * share)
             builder.rows(
-                f"{one.name}: capacity with reserve {direction}", [(p, 1.0), (held, sign)], one.p_min_mw, one.p_max_mw, scale=size
+                f"{one.name}: capacity with reserve {direction}",
+                [(p, 1.0), (held, sign)],
+                one.p_min_mw,
+                one.p_max_mw,
+                scale=size,
             )
             self.reserve[direction].append((held, 1.0))
 
@@ -159,8 +178,13 @@ class _Compiler:
         for direction, need_mw in (("up", model.reserve_up_mw), ("down", model.reserve_down_mw)):
             quantity = f"flex_{direction}_mw"
             flex = self.builder.variable(
-                f"{one.coupling}.{quantity}", model.periods, 0.0, need_mw / count, unit="MW",
-                scale=self.scales.get((one.coupling, quantity), 0.1), bound_name=f"{one.coupling}: {quantity} within the requirement",
+                f"{one.coupling}.{quantity}",
+                model.periods,
+                0.0,
+                need_mw / count,
+                unit="MW",
+                scale=self.scales.get((one.coupling, quantity), 0.1),
+                bound_name=f"{one.coupling}: {quantity} within the requirement",
             )
             self.builder.boundary(one.coupling, quantity, flex)
             self.reserve[direction].append((flex, count))
@@ -169,7 +193,9 @@ class _Compiler:
         """Balance of every bus with the branch flows put in, and the limits of rated branches."""
         grid, periods = self.grid, self.model.periods
         angle = [
-            None if bus == grid.slack else self.builder.variable(f"bus {bus}.angle_rad", periods, unit="rad", scale=ANGLE_SCALE)
+            None
+            if bus == grid.slack
+            else self.builder.variable(f"bus {bus}.angle_rad", periods, unit="rad", scale=ANGLE_SCALE)
             for bus in grid.buses
         ]
         known = self.model.load_mw.copy()
@@ -184,14 +210,24 @@ class _Compiler:
             ends = [(angle[bus], sign * b) for bus, sign in ((i, 1.0), (j, -1.0)) if angle[bus] is not None]
             if np.isfinite(one.rating_mw):
                 limits = (shifted - one.rating_mw, shifted + one.rating_mw)
-                self.builder.rows(f"{one.name} ({one.from_bus} - {one.to_bus}): rating", ends, *limits, scale=self.power_scale_mw)
+                self.builder.rows(
+                    f"{one.name} ({one.from_bus} - {one.to_bus}): rating", ends, *limits, scale=self.power_scale_mw
+                )
         for (at, of), value in susceptance.items():
             if angle[of] is not None:
                 self.balance[at].append((angle[of], value))
         for i, bus in enumerate(grid.buses):
-            self.builder.rows(f"bus {bus}: power balance", self.balance[i], known[:, i], known[:, i], scale=self.power_scale_mw)
+            self.builder.rows(
+                f"bus {bus}: power balance", self.balance[i], known[:, i], known[:, i], scale=self.power_scale_mw
+            )
 
     def _reserves(self) -> None:
         for direction, need_mw in (("up", self.model.reserve_up_mw), ("down", self.model.reserve_down_mw)):
             if need_mw.any():
-                self.builder.rows(f"reserve {direction}: requirement", self.reserve[direction], need_mw, np.inf, scale=self.power_scale_mw)
+                self.builder.rows(
+                    f"reserve {direction}: requirement",
+                    self.reserve[direction],
+                    need_mw,
+                    np.inf,
+                    scale=self.power_scale_mw,
+                )

@@ -21,7 +21,7 @@ COST_SETS = ("pglib", "matpower")
 
 @dataclass(frozen=True)
 class Generator:
-    """Costs in EUR (USD of the sources taken one to one): linear EUR/MWh, quadratic EUR/(MW^2 h), of p; and of reserve held."""
+    """Costs of p and of reserve held: linear EUR/MWh, quadratic EUR/(MW^2 h); USD of the sources count as EUR."""
 
     name: str
     bus: str
@@ -54,7 +54,7 @@ class TransmissionBranch:
 
 @dataclass(frozen=True)
 class TransmissionGrid:
-    """buses: names, one of them `slack` (angle 0). load_mw: one a bus, base case. constant_cost_eur_per_hour: no-load cost."""
+    """buses: names, one of them `slack` (angle 0). load_mw: (buses,), base case. Constant cost: of the generators."""
 
     name: str
     buses: tuple[str, ...]
@@ -96,9 +96,15 @@ class TransmissionGrid:
                 raise self._error(f"branch '{one.name}' begins and ends at bus '{one.to_bus}'")
             if not (np.isfinite(one.x_pu) and one.x_pu != 0):
                 raise self._error(f"branch '{one.name}': x_pu is {one.x_pu!r}, expected a finite number other than 0")
-            for key, good in (("rating_mw", one.rating_mw > 0), ("tap", 0.5 < one.tap < 2), ("shift_degree", abs(one.shift_degree) < 180)):
+            for key, good in (
+                ("rating_mw", one.rating_mw > 0),
+                ("tap", 0.5 < one.tap < 2),
+                ("shift_degree", abs(one.shift_degree) < 180),
+            ):
                 if not good:
-                    raise self._error(f"branch '{one.name}': {key} is {getattr(one, key)!r}, expected a sensible number")
+                    raise self._error(
+                        f"branch '{one.name}': {key} is {getattr(one, key)!r}, expected a sensible number"
+                    )
 
     def _check_generators(self) -> None:
         if not self.generators:
@@ -124,7 +130,10 @@ class TransmissionGrid:
 
 
 def read_transmission_csv(
-    folder: Path | str, cost_set: str = "pglib", rating_scale: float = 1.0, ramp_share_per_hour: float = RAMP_SHARE_PER_HOUR
+    folder: Path | str,
+    cost_set: str = "pglib",
+    rating_scale: float = 1.0,
+    ramp_share_per_hour: float = RAMP_SHARE_PER_HOUR,
 ) -> TransmissionGrid:
     """The grid in folder/bus.csv, branch.csv and gen.csv.
 
@@ -155,8 +164,12 @@ def _read_branches(path: Path, rating_scale: float) -> tuple[TransmissionBranch,
     columns = ["branch", "from_bus", "to_bus", "x_pu", "tap_ratio_at_from_bus", "rate_A_MVA"]
     return tuple(
         TransmissionBranch(
-            f"branch {row.text('branch')}", row.text("from_bus"), row.text("to_bus"), row.number("x_pu"),
-            rating_scale * row.number("rate_A_MVA"), row.number("tap_ratio_at_from_bus"),
+            f"branch {row.text('branch')}",
+            row.text("from_bus"),
+            row.text("to_bus"),
+            row.number("x_pu"),
+            rating_scale * row.number("rate_A_MVA"),
+            row.number("tap_ratio_at_from_bus"),
         )
         for row in read_table(path, columns)
     )
@@ -167,8 +180,13 @@ def _read_generators(path: Path, cost_set: str, ramp_share_per_hour: float) -> t
     linear, quadratic = f"cost_c1_USD_per_MWh_{cost_set}", f"cost_c2_USD_per_MW2h_{cost_set}"
     return tuple(
         Generator(
-            f"generator {row.text('gen')}", row.text("bus"), row.number(p_min), row.number(p_max),
-            row.number(linear), row.number(quadratic), ramp_share_per_hour * row.number(p_max),
+            f"generator {row.text('gen')}",
+            row.text("bus"),
+            row.number(p_min),
+            row.number(p_max),
+            row.number(linear),
+            row.number(quadratic),
+            ramp_share_per_hour * row.number(p_max),
         )
         for row in read_table(path, ["gen", "bus", p_min, p_max, linear, quadratic])
         if row.number(p_max) > 0 or row.number(p_min) < 0

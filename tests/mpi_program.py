@@ -35,17 +35,21 @@ def report(found: object) -> None:
 
 
 def solve(problem: Problem, placement: dict[str, int], deadline: float = DEADLINE_SECONDS, **changes: object):
-    """Solve with each agent on its rank; the result on rank 0 and the transport."""
+    """Solve with each agent on its rank: the result (on rank 0), the own agents, and all ranks' words after it."""
     transport = MpiTransport(comm, deadline_seconds=deadline)
     own = {name: make() for name, make in problem.agents.items() if placement.get(name) == comm.rank}
     settings = admm.Settings(**{**problem.settings, **changes})
-    return admm.solve(own, problem.couplings, settings, transport), own
+    try:
+        result = admm.solve(own, problem.couplings, settings, transport)
+    finally:
+        words = transport.gather_text(f"rank {comm.rank}")
+    return result, own, words
 
 
 def placed(problem: Problem) -> dict[str, int]:
     sides = split(problem.couplings)
-    agents = tuple([name for name in side if name not in sides.relays] for side in (sides.first, sides.second))
-    return balance(dict.fromkeys(problem.agents, 1.0), agents, min(comm.size, len(problem.agents) + 1))
+    ranks = min(comm.size, len(problem.agents) + 1)
+    return balance(dict.fromkeys(problem.agents, 1.0), (sides.first, sides.second), ranks)
 
 
 def numbers(result: admm.Result) -> dict:
@@ -63,8 +67,13 @@ def problems() -> None:
     """Every small problem after the other on one communicator."""
     for name, make in PROBLEMS.items():
         problem = make()
-        result, own = solve(problem, placed(problem))
-        found = {"problem": name, "owned": list(own), "solved": [n for n, a in own.items() if len(a.solution())]}
+        result, own, words = solve(problem, placed(problem))
+        found = {
+            "words": words,
+            "problem": name,
+            "owned": list(own),
+            "solved": [n for n, a in own.items() if len(a.solution())],
+        }
         if comm.rank == 0:
             found.update(numbers(result), bytes=result.bytes_exchanged, solutions=list(result.solutions))
         else:
@@ -136,7 +145,7 @@ def failures() -> None:
     found = {}
     for name, (problem, placement) in cases.items():
         try:
-            result, _ = solve(problem, placement)
+            result, *_ = solve(problem, placement)
             found[name] = ["" if result is None else result.status.name, ""]
         except Exception as error:
             found[name] = [type(error).__name__, str(error)]
@@ -150,7 +159,7 @@ def parallel() -> None:
     agents[names[0]] = lambda: Parabola(2.0, [3.0], SLEEP_SECONDS / 5)
     agents["hub"] = lambda: Parabola(6.0, [1.0] * SLEEPERS)
     problem = Problem(agents, [coupling(f"{n}-hub", n, "hub") for n in names], {"max_iterations": 3}, 0.0)
-    result, _ = solve(problem, {**{name: i for i, name in enumerate(names)}, "hub": 0})
+    result, *_ = solve(problem, {**{name: i for i, name in enumerate(names)}, "hub": 0})
     if result is not None:
         timing = result.timing
         report({"agents": timing.agents, "waiting": timing.waiting, "wall": timing.wall, "each": result.solve_seconds})
@@ -197,7 +206,7 @@ def interrupt() -> None:
     problem = pair()
     problem.agents["up"] = lambda: Parabola(6.0, [1.0, 5.0], seconds=0.01)
     report(os.getpid())
-    result, _ = solve(problem, {"low": 0, "up": 1}, penalty="classical:1e-6", max_iterations=10**6)
+    result, *_ = solve(problem, {"low": 0, "up": 1}, penalty="classical:1e-6", max_iterations=10**6)
     report(None if result is None else [result.status.name, len(result.history) == result.iterations])
 
 

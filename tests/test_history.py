@@ -96,7 +96,7 @@ def test_wrong_rows_and_files_are_named(tmp_path: Path) -> None:
 
 def test_boundary_by_coupling_and_quantity_with_unit_and_sign(tmp_path: Path) -> None:
     result = triangle().solve()
-    write_boundary(tmp_path / "boundary.h5", result, {"p_mw": "positive: towards the upper agent"})
+    write_boundary(tmp_path / "boundary.h5", result.boundary, {"p_mw": "positive: towards the upper agent"})
     with h5py.File(tmp_path / "boundary.h5") as file:
         assert set(file) == {"ab", "bc", "ca"}
         for name in file:

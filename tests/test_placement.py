@@ -27,6 +27,10 @@ def test_with_a_rank_for_each_agent_rank_0_only_drives() -> None:
     assert set(balance(weights, (("a", "b"), ("o",)), 1).values()) == {0}
 
 
+def test_relays_are_passed_over() -> None:
+    assert set(balance({"a": 1.0, "b": 1.0}, (("a", "b"), ("relay:a-b",)), 2)) == {"a", "b"}
+
+
 def test_ties_do_not_depend_on_the_order_of_the_weights() -> None:
     sides = (("a", "b", "c"), ("o", "p"))
     one = balance({name: 1.0 for name in "abcop"}, sides, 3)

@@ -157,9 +157,19 @@ def test_a_foreign_error_comes_back_with_the_name_of_its_class() -> None:
     assert str(got) == "ZeroDivisionError: by zero"
 
 
-def test_a_long_text_is_cut_at_a_whole_character() -> None:
-    got = wire.unpack(wire.pack(Message(Kind.TEXT, RUN, text="a" + "ü" * wire.TEXT_LIMIT_BYTES)))
-    assert got.text == "a" + "ü" * ((wire.TEXT_LIMIT_BYTES - 1) // 2)
+def test_a_long_reason_is_cut_at_a_whole_character() -> None:
+    limit = wire.REASON_LIMIT_BYTES
+    sent = wire.error_message(RUN, 1, AGENT, admm.InputError("a" + "\u00fc" * limit))
+    assert str(wire.read_error(wire.unpack(wire.pack(sent)))) == "a" + "\u00fc" * ((limit - 1) // 2)
+    answer = admm.Answer(np.zeros(3), reason="r" * (limit + 1))
+    assert len(wire.pack(wire.answer_message(RUN, 1, AGENT, answer, 3))) == wire.answer_bytes(3, answer.reason)
+
+
+def test_any_other_text_is_never_cut() -> None:
+    whole = "x" * wire.TEXT_LIMIT_BYTES
+    assert wire.unpack(wire.pack(Message(Kind.TEXT, RUN, text=whole))).text == whole
+    with pytest.raises(admm.InputError, match="bytes of text"):
+        wire.pack(Message(Kind.TEXT, RUN, text=whole + "x"))
 
 
 def test_the_digest_changes_with_anything_that_the_ranks_must_share() -> None:
