@@ -6,17 +6,44 @@ Nothing heavy is imported before the arguments are read, so that help answers at
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 EXIT_CODES = """exit codes: 0 converged; 2 bad input; 3 stopped before convergence (results saved and marked so);
 4 an agent is infeasible; 75 a rank was lost; 130 interrupted"""
 ONE_THREAD_EACH = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"tieline: {message}; see '{self.prog} --help'\n")
+
+
+def whole_number(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"is '{text}', expected a whole number of at least 1")
+    return int(text)
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"is '{text}', expected a finite number above 0")
+    return number
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tieline",
         description="Coordinate energy communities, distribution and transmission operators by ADMM.",
         epilog=EXIT_CODES,
@@ -38,15 +65,27 @@ def _add_case(parser: argparse.ArgumentParser) -> None:
 def _add_run(commands: argparse._SubParsersAction) -> None:
     run = commands.add_parser("run", help="run the coordination; also under mpirun")
     _add_case(run)
-    run.add_argument("--penalty", default="adaptive", metavar="POLICY", help="adaptive (default), classical, or NAME:VALUE")
+    run.add_argument(
+        "--penalty", default="adaptive", metavar="POLICY", help="adaptive (default), classical, or NAME:VALUE"
+    )
     run.add_argument("--scheme", default="two-block", help="two-block (default)")
     run.add_argument("--out", metavar="DIR", help="output folder (default: results/CASE)")
-    run.add_argument("--max-iterations", type=int, default=500, metavar="N")
-    run.add_argument("--tolerance", type=float, default=1e-3, metavar="X", help="largest mismatch, as a share of scale")
-    run.add_argument("--optimality-tolerance", type=float, default=1e-4, metavar="X", help="as a share of the boundary turnover")
-    run.add_argument("--time-limit", type=float, metavar="SECONDS")
+    run.add_argument("--max-iterations", type=whole_number, default=500, metavar="N")
+    run.add_argument(
+        "--tolerance", type=positive_number, default=1e-3, metavar="X", help="largest mismatch, as a share of scale"
+    )
+    run.add_argument(
+        "--optimality-tolerance",
+        type=positive_number,
+        default=1e-4,
+        metavar="X",
+        help="as a share of the boundary turnover",
+    )
+    run.add_argument("--time-limit", type=positive_number, metavar="SECONDS")
     run.add_argument("--qp-solver", default="osqp", choices=("osqp", "piqp"))
-    run.add_argument("--deadline", type=float, default=600.0, metavar="SECONDS", help="how long a rank may be silent")
+    run.add_argument(
+        "--deadline", type=positive_number, default=600.0, metavar="SECONDS", help="how long a rank may be silent"
+    )
 
 
 def _add_centralised(commands: argparse._SubParsersAction) -> None:

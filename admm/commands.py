@@ -56,8 +56,11 @@ def _run(given: argparse.Namespace, transport: Transport) -> int:
         case, settings, agents = _prepare(given, transport, out)
         result = _drive(case, given, settings, agents, transport, out) if driving else _solve(case, agents, transport)
         report = _finish_agents(case, agents, out)
+    except TielineError as error:
+        report = {"error": str(error)}
+        raise
     finally:
-        reports = [json.loads(text) for text in transport.gather(json.dumps(report))]
+        reports = [json.loads(text) for text in transport.gather_text(json.dumps(report))]
     return _conclude(case, given, result, out, reports) if driving else 0
 
 
@@ -158,6 +161,9 @@ def _finish_agents(case: Case, agents: Mapping[str, Agent], out: OutputFolder) -
 
 
 def _conclude(case: Case, given: argparse.Namespace, result: Result, out: OutputFolder, facts: list[dict]) -> int:
+    failed = [fact["error"] for fact in facts if "error" in fact]
+    if failed:
+        raise TielineError(f"a rank could not write its results: {failed[0]}")
     write_boundary(out / BOUNDARY, result.boundary, SIGNS)
     summary = {
         "case": case.name,

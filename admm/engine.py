@@ -194,12 +194,13 @@ class _Run:
         return None if None in costs else float(sum(costs))
 
     def test(self, seen: updates.Residuals) -> Status:
-        """Whether to go on. A stop counts only at the final accuracy and with every model settled."""
+        """Whether to go on. A stop counts only at the final accuracy, with every answer exact and every model settled."""
         settings, now = self.settings, self.history[-1]
         if settings.callback is not None and settings.callback(now):
             return Status.STOPPED
         self.settle = seen.passed(settings)
-        if self.settle and now.accuracy <= settings.final_accuracy and now.model_error <= 1.0:
+        exact = all(answer.status is AnswerStatus.SOLVED for answer in self.answers.values())
+        if self.settle and exact and now.accuracy <= settings.final_accuracy and now.model_error <= 1.0:
             return Status.CONVERGED
         if self.settle:
             self.state.accuracy = min(self.state.accuracy, settings.final_accuracy)

@@ -146,9 +146,6 @@ class Transport(Protocol):
         Where the run did not start on all ranks, or a rank is lost, each rank gets its own text only.
         """
 
-    def gather(self, report: str) -> list[str]:
-        """After `finish`, on every rank: hand in one short text; rank 0 gets all of them, by rank."""
-
     @property
     def traffic(self) -> Traffic: ...
 

@@ -7,7 +7,6 @@ Every wait is a loop of tests with a deadline, because a stopped process is noti
     rank 0:   HELLO ->   <- HELLO (owned agents) or TEXT (error)   HELLO or TEXT ->      start
               QUESTION ->   <- ANSWER or TEXT                                            ask / serve
               STOP ->   <- STOP                                                          finish
-              <- REPORT                                                                  gather
 """
 
 from __future__ import annotations
@@ -84,15 +83,6 @@ class MpiTransport:
         """Take part in the start with an error instead of agents: every other rank's `start` raises it."""
         self._agents, self._boundaries, self._names = {}, {}, []
         self._agree(error)
-
-    def gather(self, report: str) -> list[str]:
-        """After the run, every rank hands in one short text; rank 0 gets all, by rank, the others an empty list."""
-        if self.rank != 0:
-            self._post(0, Message(Kind.REPORT, self._run_id, text=report))
-            self._complete_sends()
-            return []
-        messages = [wire.expect(self._receive(rank, "with its report"), Kind.REPORT, 0) for rank in self._others]
-        return [report, *(message.text for message in messages)]
 
     def _agree(self, failure: Exception | None) -> BaseException | None:
         """What stops the run, the same on all ranks; None if nothing does."""

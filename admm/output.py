@@ -31,14 +31,17 @@ class OutputFolder:
 
     def check(self) -> None:
         """Raise InputError unless the folder can be written to without losing anything but an older result."""
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"--out {self.path}: is a file, expected a folder; choose another name")
+        existing = next(p for p in (self.path, *self.path.parents) if os.path.exists(p))
+        if not existing.is_dir():
+            raise InputError(f"--out {self.path}: {existing} is a file, expected a folder; choose another name")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise InputError(f"--out {self.path}: {existing} may not be written to; choose another folder")
         foreign = [p.name for p in self._content() if p.name not in (SUMMARY, HISTORY, BOUNDARY, PRIVATE)]
         if foreign:
             raise InputError(f"--out {self.path}: holds '{foreign[0]}', which is no result; choose an empty or new folder")
 
     def _content(self) -> list[Path]:
-        return sorted(self.path.iterdir()) if self.path.is_dir() else []
+        return sorted(self.path.iterdir()) if os.path.isdir(self.path) else []
 
     def prepare(self) -> None:
         """Make the folder and remove an older result, its completion marker first."""

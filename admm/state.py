@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from admm.errors import InputError
+from admm.penalty import policy_for
 
 SCHEMES = ("two-block",)
 """Schemes that the engine can run."""
@@ -58,6 +59,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
             raise InputError(f"settings: scheme is {self.scheme!r}, expected one of {', '.join(SCHEMES)}")
+        policy_for(self.penalty)  # each run makes its own; a wrong name shows here
         whole = isinstance(self.max_iterations, (int, np.integer)) and not isinstance(self.max_iterations, bool)
         if not whole or self.max_iterations < 1:
             raise InputError(f"settings: max_iterations is {self.max_iterations!r}, expected a whole number of at least 1")

@@ -41,9 +41,6 @@ class InProcessTransport:
     def refuse(self, error: Exception) -> None:
         """Nothing to do: there is no other rank."""
 
-    def gather(self, report: str) -> list[str]:
-        return [report]
-
     def ask(self, questions: Mapping[str, Question]) -> dict[str, Answer]:
         if self._pool is None or len(questions) == 1:
             answers = {name: timed_answer(self._agents[name], question) for name, question in questions.items()}

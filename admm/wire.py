@@ -44,7 +44,6 @@ class Kind(IntEnum):
     ANSWER = 3
     TEXT = 4
     STOP = 5
-    REPORT = 6
 
 
 @dataclass(frozen=True)

@@ -68,10 +68,8 @@ class Assembly:
         return positions.T
 
     def put(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray | float) -> None:
-        """Add values at (rows, columns), entry by entry, broadcast together; rows of -1 are left out."""
-        entries = _flat(rows, columns, values)
-        there = entries[0] >= 0
-        self._entries.append((entries[0][there], entries[1][there], entries[2][there]))
+        """Add values at (rows, columns), entry by entry; the three are broadcast together."""
+        self._entries.append(_flat(rows, columns, values))
 
     def combine(
         self, label: str, terms: Sequence[tuple[np.ndarray, float]], lower: float, upper: float, scale: float

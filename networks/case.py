@@ -6,12 +6,13 @@ operator above it. An agent is built only where it lives: `build_agent` is the o
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
@@ -20,13 +21,13 @@ from admm.couplings import Layout
 from networks.case_file import AgentTable, CaseFolder, DistributionTable, TransmissionTable, open_case
 from networks.distribution import Connection, DistributionAgent, DistributionModel, ReactiveSupport
 from networks.feeder import Feeder, read_feeder_csv
+from networks.grids import grid_folder, grid_names
 from networks.profiles import Profiles
 from networks.transmission import Substation, TransmissionGrid, TransmissionModel, compile_tso, read_transmission_csv
 from networks.validation import parse, read_toml
 from subproblems import QPAgent, QuadraticProgram
 from subproblems.community import Community, compile_community
 
-GRIDS = Path(__file__).parent / "grids"
 KW_PER_MW = 1000.0
 FLEXIBILITY_SHARE = 0.5
 """Nominal size of a flexibility quantity as a share of the power's."""
@@ -44,8 +45,11 @@ class Case:
     def __init__(self, folder: CaseFolder) -> None:
         self.folder, self.horizon, self.table = folder, folder.horizon, folder.table
         self.profiles = Profiles([folder.file(name) for name in self.table.profiles], self.horizon)
+        self.feeders = {n.name: self._feeder(n) for n in folder.distribution}
+        self.grids = {n.name: self._transmission_grid(n) for n in folder.transmission}
         self._check_feeders()
         self._check_buses()
+        folder.reference()  # a broken one shows before the run, not after it
 
     @property
     def name(self) -> str:
@@ -89,7 +93,7 @@ class Case:
 
     def _feeder_size_mw(self, network: DistributionTable) -> float:
         """Half of what is connected: fixed load at its peak and communities' connections."""
-        load = self.feeder(network).load_p_mw.sum() * network.load_scale
+        load = self.feeders[network.name].load_p_mw.sum() * network.load_scale
         connected = sum(a.connection_kw for a in self.table.agent if a.network == network.name) / KW_PER_MW
         return 0.5 * float(load + connected)
 
@@ -97,7 +101,9 @@ class Case:
         for grid in self.folder.transmission:
             below = [n for n in self.folder.distribution if n.upstream == grid.name]
             if not below:
-                raise InputError(f"{self.folder.path}: network '{grid.name}' has no distribution network below it; add one")
+                raise InputError(
+                    f"{self.folder.path}: network '{grid.name}' has no distribution network below it; add one"
+                )
             if len({n.feeders for n in below}) > 1:
                 raise InputError(
                     f"{self.folder.path}: networks below '{grid.name}' have different numbers of feeders; "
@@ -105,26 +111,30 @@ class Case:
                 )
 
     def _check_buses(self) -> None:
-        nodes = {n.name: self.feeder(n).nodes for n in self.folder.distribution}
         for agent in self.table.agent:
-            known = nodes[agent.network]
-            if str(agent.bus) not in known:
-                raise InputError(
-                    f"{self.folder.path}: agent '{agent.name}': bus = {agent.bus!r} is no node of network "
-                    f"'{agent.network}'; its nodes are {known[0]} to {known[-1]}"
-                )
+            self._check_bus(f"agent '{agent.name}': bus", agent.bus, agent.network, self.feeders[agent.network].nodes)
+        for network in self.folder.distribution:
+            what, known = f"network '{network.name}'", self.feeders[network.name].nodes
+            self._check_bus(
+                f"{what}: upstream_bus", network.upstream_bus, network.upstream, self.grids[network.upstream].buses
+            )
+            for support in network.reactive_support:
+                self._check_bus(f"{what}: reactive_support: bus", support.bus, network.name, known)
+
+    def _check_bus(self, what: str, bus: int | str, network: str, known: tuple[str, ...]) -> None:
+        if str(bus) not in known:
+            raise InputError(
+                f"{self.folder.path}: {what} = {bus!r} is no bus of network '{network}'; "
+                f"its buses are {known[0]} to {known[-1]}"
+            )
 
     # ---------------------------------------------------------------- grids
 
-    def feeder(self, network: DistributionTable) -> Feeder:
+    def _feeder(self, network: DistributionTable) -> Feeder:
         """The operator's feeder, with the case's voltage band, slack voltage and current limits."""
-        source = self._source(network.source)
-        feeder = self._pandapower().feeder_from_pandapower(source) if source.is_file() else read_feeder_csv(source)
-        if network.voltage_min_pu >= network.voltage_max_pu:
-            raise InputError(
-                f"{self.folder.path}: network '{network.name}': voltage_min_pu = {network.voltage_min_pu} is not below "
-                f"voltage_max_pu = {network.voltage_max_pu}"
-            )
+        source = self._source(network)
+        with self._located(network.name):
+            feeder = _feeder_from_json(source) if source.is_file() else read_feeder_csv(source)
         return replace(
             feeder,
             slack_voltage_pu=network.slack_voltage_pu,
@@ -133,30 +143,28 @@ class Case:
             i_max_pu=feeder.i_max_pu * network.current_limit_scale,
         )
 
-    def _source(self, source: str) -> Path:
+    def _source(self, network: DistributionTable | TransmissionTable) -> Path:
         """A bundled grid's folder, or a file or folder of the case."""
-        own = self.folder.file(source)
+        own = self.folder.file(network.source)
         if own.exists():
             return own
-        bundled = GRIDS / source
-        if "/" not in source and bundled.is_dir():
-            return bundled
-        names = ", ".join(sorted(p.name for p in GRIDS.iterdir() if p.is_dir() and not p.name.startswith("_")))
-        raise InputError(f"{self.folder.path}: source '{source}' is no file of the case and no bundled grid ({names})")
+        if network.source in grid_names():
+            return grid_folder(network.source)
+        close = difflib.get_close_matches(network.source, grid_names(), n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"bundled grids: {', '.join(grid_names())}"
+        raise InputError(
+            f"{self.folder.path}: network '{network.name}': source = '{network.source}' is no file or folder "
+            f"of the case and no bundled grid; {hint}"
+        )
 
-    @staticmethod
-    def _pandapower() -> ModuleType:
-        from networks import pandapower_import
-
-        return pandapower_import
-
-    def transmission_grid(self, network: TransmissionTable) -> TransmissionGrid:
+    def _transmission_grid(self, network: TransmissionTable) -> TransmissionGrid:
         """The operator's grid, with the case's ratings, ramps and price of reserve."""
-        source = self._source(network.source)
-        if source.is_file():
-            grid = self._pandapower().transmission_from_pandapower(source)
-        else:
-            grid = read_transmission_csv(source, cost_set=network.cost_set)
+        source = self._source(network)
+        with self._located(network.name):
+            if source.is_file():
+                grid = _transmission_from_json(source)
+            else:
+                grid = read_transmission_csv(source, cost_set=network.cost_set)
         share, price = network.ramp_share_per_hour, network.reserve_cost_eur_per_mwh
         return replace(
             grid,
@@ -173,16 +181,18 @@ class Case:
         if name in self.communities:
             return QPAgent(self._community_program(self.communities[name]), solver=solver)
         network = self.operators[name]
-        try:
+        with self._located(name):
             if isinstance(network, DistributionTable):
                 return DistributionAgent(self._distribution_model(network), solver=solver)
             return QPAgent(self._transmission_program(network), solver=solver)
-        except InputError as error:
-            raise self._located(error, f"network '{name}'") from None
 
-    def _located(self, error: InputError, what: str) -> InputError:
-        words = str(error)
-        return error if str(self.folder.folder) in words else InputError(f"{self.folder.path}: {what}: {words}")
+    @contextmanager
+    def _located(self, network: str) -> Iterator[None]:
+        """Says of an InputError to which network of the case file it belongs."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(f"{self.folder.path}: network '{network}': {error}") from None
 
     def _community_program(self, agent: AgentTable) -> QuadraticProgram:
         path = self.folder.file(agent.file)
@@ -196,7 +206,7 @@ class Case:
             raise InputError(f"{path}: {error}") from None
 
     def _distribution_model(self, network: DistributionTable) -> DistributionModel:
-        feeder = self.feeder(network)
+        feeder = self.feeders[network.name]
         profile = self._public_series(network.load_profile) * network.load_scale
         connections = [
             Connection(coupling_name(a.name, network.name), str(a.bus), a.power_factor)
@@ -218,7 +228,7 @@ class Case:
         )
 
     def _transmission_program(self, network: TransmissionTable) -> QuadraticProgram:
-        grid = self.transmission_grid(network)
+        grid = self.grids[network.name]
         below = [n for n in self.folder.distribution if n.upstream == network.name]
         load = np.outer(self._public_series(network.load_profile) * network.load_scale, grid.load_mw)
         for feeders in below:
@@ -230,17 +240,21 @@ class Case:
             grid=grid,
             hours=self.horizon.hours,
             load_mw=load,
-            substations=[Substation(coupling_name(n.name, network.name), str(n.upstream_bus), n.feeders) for n in below],
+            substations=[
+                Substation(coupling_name(n.name, network.name), str(n.upstream_bus), n.feeders) for n in below
+            ],
             reserve_up_mw=network.reserve_up_share * total,
             reserve_down_mw=network.reserve_down_share * total,
         )
-        return compile_tso(model, {(b.coupling.name, b.quantity.name): b.quantity.scale for b in Layout(self.couplings).blocks})
+        return compile_tso(
+            model, {(b.coupling.name, b.quantity.name): b.quantity.scale for b in Layout(self.couplings).blocks}
+        )
 
     def _public_series(self, name: str | float) -> np.ndarray:
         try:
             return self.profiles.series(name)
         except InputError as error:
-            raise InputError(f"{self.folder.path}: load_profile: {error}") from None
+            raise InputError(f"load_profile: {error}") from None
 
     # ---------------------------------------------------------------- identity
 
@@ -269,6 +283,18 @@ class Case:
         """Seconds an answer takes, from the case file where it was measured there, else a rough guess by size."""
         communities = {n: (a.solve_ms or 5.0) / 1e3 for n, a in self.communities.items()}
         return communities | {n: (table.solve_ms or 20.0) / 1e3 for n, table in self.operators.items()}
+
+
+def _feeder_from_json(path: Path) -> Feeder:
+    from networks.pandapower_import import feeder_from_pandapower  # late: pandapower takes 3 s to import
+
+    return feeder_from_pandapower(path)
+
+
+def _transmission_from_json(path: Path) -> TransmissionGrid:
+    from networks.pandapower_import import transmission_from_pandapower
+
+    return transmission_from_pandapower(path)
 
 
 def coupling_name(lower: str, upper: str) -> str:

@@ -7,125 +7,175 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from admm import InputError
-from networks.validation import parse, read_toml
+from networks.validation import parse, read_text, read_toml
+from subproblems.devices.attributes import Attributes, Series
 from subproblems.horizon import Horizon
 
 BUNDLED = Path(__file__).parent / "cases"
 CASE_FILE, REFERENCE_FILE = "case.toml", "reference.json"
+
+
+def _check_bus(value: Any) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError("expected the number or name of a bus")
+    return value
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Bus = Annotated[int | str, BeforeValidator(_check_bus)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, strict=True)]
+Whole = Annotated[int, Field(ge=1, strict=True)]
+Voltage = Annotated[float, Field(gt=0.5, lt=1.5, strict=True)]
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class HorizonTable(Strict):
+class HorizonTable(Attributes):
     """`[horizon]`: when the first period starts (UTC), how many periods, and how long one is."""
 
-    start: datetime = Field(description="start of the first period, UTC")
-    periods: int = Field(ge=1, le=2688, description="number of periods")
-    step_minutes: int = Field(description="length of a period, a divisor of 60 minutes")
-    utc_offset_hours: Annotated[float, Field(ge=-14, le=14)] = Field(
+    label: ClassVar[str] = "[horizon]"
+    start: datetime = Field(strict=True, description="start of the first period, UTC")
+    periods: Whole = Field(le=2688, description="number of periods")
+    step_minutes: Whole = Field(description="length of a period, a divisor of 60 minutes")
+    utc_offset_hours: Annotated[float, Field(ge=-14, le=14, strict=True)] = Field(
         default=0.0, description="local time minus UTC: hours of the day in agents' files are local"
     )
 
 
-class PriceTable(Strict):
+class PriceTable(Attributes):
     """`[prices]`: nominal prices that scale the algorithm; they do not change the optimum."""
 
+    label: ClassVar[str] = "[prices]"
     energy_eur_per_mwh: Positive = Field(default=50.0, description="nominal price of energy")
     flexibility_eur_per_mwh: Positive = Field(default=5.0, description="nominal price of flexibility, per MW and hour")
 
 
-class ReactiveSupport(Strict):
+class ReactiveSupport(Attributes):
     """A controllable reactive source of the operator at a bus."""
 
-    bus: int | str
+    label: ClassVar[str] = "reactive_support"
+    bus: Bus = Field(description="its bus")
     q_max_mvar: Positive = Field(description="largest supply or absorption")
 
 
-class DistributionTable(Strict):
+class DistributionTable(Attributes):
     """A `[[network]]` of kind "distribution": a radial feeder and its operator."""
 
+    label: ClassVar[str] = "network"
     kind: Literal["distribution"]
-    name: Name
+    name: Name = Field(description="name of the operator as an agent")
     source: str = Field(description="a bundled grid, a folder with bus.csv and branch.csv, or a pandapower JSON file")
     upstream: Name = Field(description="name of the transmission network")
-    upstream_bus: int | str = Field(description="its bus at the substation")
-    feeders: int = Field(default=1, ge=1, description="number of identical feeders behind that bus")
-    replaces_bus_load: bool = Field(default=True, description="whether the feeders stand for the upstream bus's own load")
-    slack_voltage_pu: Annotated[float, Field(gt=0.5, lt=1.5)] = Field(default=1.0, description="voltage at the feeder's head")
-    voltage_min_pu: Annotated[float, Field(gt=0.5, lt=1.5)] = Field(default=0.95, description="at every node")
-    voltage_max_pu: Annotated[float, Field(gt=0.5, lt=1.5)] = Field(default=1.05, description="at every node")
-    substation_limit_mva: Positive | None = Field(default=None, description="apparent power at the feeder's head; none if absent")
+    upstream_bus: Bus = Field(description="its bus at the substation")
+    feeders: Whole = Field(default=1, description="number of identical feeders behind that bus")
+    replaces_bus_load: bool = Field(
+        default=True, strict=True, description="whether the feeders stand for the upstream bus's own load"
+    )
+    slack_voltage_pu: Voltage = Field(default=1.0, description="voltage at the feeder's head")
+    voltage_min_pu: Voltage = Field(default=0.95, description="at every node")
+    voltage_max_pu: Voltage = Field(default=1.05, description="at every node")
+    substation_limit_mva: Positive | None = Field(
+        default=None, description="apparent power at the feeder's head; none if absent"
+    )
     current_limit_scale: Positive = Field(default=1.0, description="factor on the source's current limits")
-    load_profile: str | float = Field(default=1.0, description="column of the public profiles, or a number")
+    load_profile: Series = Field(default=1.0, description="column of the public profiles, or a number")
     load_scale: NotNegative = Field(default=1.0, description="factor on the source's loads")
     reactive_support: tuple[ReactiveSupport, ...] = ()
     solve_ms: Positive | None = Field(default=None, description="measured time of one answer, to balance ranks")
 
+    @model_validator(mode="after")
+    def _band_in_order(self) -> DistributionTable:
+        if self.voltage_min_pu >= self.voltage_max_pu:
+            raise ValueError(
+                f"voltage_min_pu is {self.voltage_min_pu:g}, expected below voltage_max_pu {self.voltage_max_pu:g}"
+            )
+        return self
 
-class TransmissionTable(Strict):
+
+class TransmissionTable(Attributes):
     """A `[[network]]` of kind "transmission": a meshed grid, its generators and its operator."""
 
+    label: ClassVar[str] = "network"
     kind: Literal["transmission"]
-    name: Name
+    name: Name = Field(description="name of the operator as an agent")
     source: str = Field(description="a bundled grid or a pandapower JSON file")
-    cost_set: Literal["pglib", "matpower"] = Field(default="matpower", description="generator costs and limits (bundled grid only)")
+    cost_set: Literal["pglib", "matpower"] = Field(
+        default="matpower", description="generator costs and limits (bundled grid only)"
+    )
     rating_scale: Positive = Field(default=1.0, description="factor on the source's line ratings")
-    load_profile: str | float = Field(default=1.0, description="column of the public profiles, or a number")
+    load_profile: Series = Field(default=1.0, description="column of the public profiles, or a number")
     load_scale: NotNegative = Field(default=1.0, description="factor on the source's loads")
-    ramp_share_per_hour: Positive = Field(default=0.5, description="largest change of a generator an hour, as a share of its capacity")
-    reserve_up_share: NotNegative = Field(default=0.0, description="up reserve required, as a share of the load of the period")
-    reserve_down_share: NotNegative = Field(default=0.0, description="down reserve required, as a share of the load of the period")
-    reserve_cost_eur_per_mwh: NotNegative = Field(default=5.0, description="a generator's price of reserve, per MW and hour")
+    ramp_share_per_hour: Positive = Field(
+        default=0.5, description="largest change of a generator an hour, as a share of its capacity"
+    )
+    reserve_up_share: NotNegative = Field(
+        default=0.0, description="up reserve required, as a share of the load of the period"
+    )
+    reserve_down_share: NotNegative = Field(
+        default=0.0, description="down reserve required, as a share of the load of the period"
+    )
+    reserve_cost_eur_per_mwh: NotNegative = Field(
+        default=5.0, description="a generator's price of reserve, per MW and hour"
+    )
     solve_ms: Positive | None = Field(default=None, description="measured time of one answer, to balance ranks")
 
 
-class AgentTable(Strict):
+class AgentTable(Attributes):
     """An `[[agent]]`: a community behind one meter; its devices are in its own private file."""
 
-    name: Name
-    kind: Literal["community"]
-    network: Name
-    bus: int | str
+    label: ClassVar[str] = "agent"
+    name: Name = Field(description="name of the agent")
+    kind: Literal["community"] = Field(description='"community"')
+    network: Name = Field(description="name of the distribution network that it is connected to")
+    bus: Bus = Field(description="its bus there")
     file: str = Field(description="the private file, relative to the case folder")
     connection_kw: Positive = Field(description="public size of the connection: scales its boundary values")
-    power_factor: Annotated[float, Field(gt=0, le=1)] = Field(default=1.0, description="at the meter: reactive power is p tan(acos(power_factor))")
+    power_factor: Annotated[float, Field(gt=0, le=1, strict=True)] = Field(
+        default=1.0, description="at the meter: reactive power is p tan(acos(power_factor))"
+    )
     solve_ms: Positive | None = Field(default=None, description="measured time of one answer, to balance ranks")
 
 
 Network = Annotated[DistributionTable | TransmissionTable, Field(discriminator="kind")]
 
 
-class CaseTable(Strict):
+class CaseTable(Attributes):
     """`case.toml` as a whole."""
 
-    name: Name
+    label: ClassVar[str] = "case"
+    name: Name = Field(description="name of the case")
     title: str = ""
-    horizon: HorizonTable
+    horizon: HorizonTable = Field(description="the table [horizon]")
     prices: PriceTable = PriceTable()
     profiles: tuple[str, ...] = ()
-    network: tuple[Network, ...] = Field(min_length=1)
-    agent: tuple[AgentTable, ...] = Field(min_length=1)
-    variant: dict[str, dict[str, Any]] = Field(default_factory=dict, description="named changes to the tables above")
+    network: tuple[Network, ...] = Field(min_length=1, description="one table [[network]] each")
+    agent: tuple[AgentTable, ...] = Field(min_length=1, description="one table [[agent]] each")
+    variant: dict[str, dict[str, dict[str, Any]]] = Field(
+        default_factory=dict, description="named changes to the tables above"
+    )
 
-    @field_validator("profiles")
-    @classmethod
-    def _no_duplicates(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("a file is listed twice")
-        return value
+    @model_validator(mode="after")
+    def _no_duplicates(self) -> CaseTable:
+        for file in self.profiles:
+            if self.profiles.count(file) > 1:
+                raise ValueError(f"profiles lists '{file}' twice; once is enough")
+        return self
+
+
+class Reference(Attributes):
+    """A centralised optimum in `reference.json`."""
+
+    label: ClassVar[str] = "reference"
+    case_sha256: str
+    objective_eur: Annotated[float, Field(strict=True)]
+    turnover_eur: Positive
 
 
 class CaseFolder:
@@ -135,7 +185,9 @@ class CaseFolder:
         self.folder, self.variant = folder, variant
         self.path = folder / CASE_FILE
         data = read_toml(self.path)
-        self.table = parse(CaseTable, _with_variant(self.path, data, variant), self.path)
+        self.table = parse(CaseTable, data, self.path)
+        if variant is not None:
+            self.table = parse(CaseTable, _with_variant(self.path, data, variant), f"{self.path}: variant '{variant}'")
         self._check_names()
         self.horizon = self._horizon()
 
@@ -148,7 +200,7 @@ class CaseFolder:
         try:
             return Horizon(given.start, given.periods, given.step_minutes, given.utc_offset_hours)
         except InputError as error:
-            raise InputError(f"{self.path}: [horizon] {error}") from None
+            raise InputError(f"{self.path}: {error}") from None
 
     def _check_names(self) -> None:
         names = [n.name for n in self.table.network] + [a.name for a in self.table.agent]
@@ -184,14 +236,17 @@ class CaseFolder:
         return path
 
     def reference(self) -> dict[str, dict[str, Any]]:
-        """Centralised optima that were saved for this case, by case name: {name: {case_sha256, objective_eur, turnover_eur}}."""
+        """Optima that were saved for this case, by case name: {name: {case_sha256, objective_eur, turnover_eur}}."""
         path = self.folder / REFERENCE_FILE
         if not path.exists():
             return {}
+        text = read_text(path)
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise InputError(f"{path}: is no JSON; remove it, or save the reference again") from None
+            return {name: Reference(**optimum).model_dump() for name, optimum in json.loads(text).items()}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise InputError(
+                f"{path}: holds no saved optima ({error}); remove it, or save the reference again"
+            ) from None
 
     def save_reference(self, name: str, optimum: dict[str, Any]) -> None:
         """Keep an optimum beside the case."""
@@ -207,9 +262,11 @@ class CaseFolder:
 
 def open_case(case: str) -> CaseFolder:
     """A case by its folder or bundled name, with an optional variant: FOLDER, NAME, NAME:VARIANT."""
-    plain, _, variant = case.partition(":") if not Path(case).exists() else (case, "", "")
-    folder = Path(plain) if Path(plain).is_dir() else BUNDLED / plain
-    if not folder.is_dir():
+    plain, _, variant = case.partition(":") if not os.path.exists(case) else (case, "", "")
+    folder = Path(plain) if os.path.isdir(plain) else BUNDLED / plain
+    if os.path.isfile(folder):
+        raise InputError(f"case '{case}': is a file, expected the folder that holds {CASE_FILE}")
+    if not os.path.isdir(folder):
         names = bundled_names()
         close = difflib.get_close_matches(plain, names, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"bundled cases: {', '.join(names)}"
@@ -222,15 +279,14 @@ def bundled_names() -> list[str]:
     return sorted(p.parent.name for p in BUNDLED.glob(f"*/{CASE_FILE}"))
 
 
-def _with_variant(path: Path, data: dict[str, Any], variant: str | None) -> dict[str, Any]:
-    if variant is None:
-        return data
+def _with_variant(path: Path, data: dict[str, Any], variant: str) -> dict[str, Any]:
+    """The tables with the variant's changes: its keys replace those of the same table."""
     variants = data.get("variant", {})
     if variant not in variants:
         raise InputError(f"{path}: there is no variant '{variant}'; variants: {', '.join(variants) or 'none'}")
     merged = dict(data)
     for table, changes in variants[variant].items():
-        if not (isinstance(changes, dict) and isinstance(merged.get(table, {}), dict)):
+        if not isinstance(merged.get(table, {}), dict):
             raise InputError(f"{path}: variant '{variant}' may change tables such as [horizon] only, not '{table}'")
         merged[table] = {**merged.get(table, {}), **changes}
     return merged

@@ -38,7 +38,8 @@ class Limit:
         """Write the rows where mask, (T, E), is true; all of them without a mask."""
         lower, upper = self.lower - self.value.constant, self.upper - self.value.constant
         rows = assembly.rows(self.labels, lower, upper, self.scale, mask)
-        assembly.put(rows[:, :, None], self.columns[:, None, :], self.value.slope)
+        t, e = np.nonzero(rows >= 0)
+        assembly.put(rows[t, e, None], self.columns[t], self.value.slope[t, e])
 
 
 @dataclass(frozen=True)

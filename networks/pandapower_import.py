@@ -4,8 +4,9 @@ Buses get their index as name; buses that closed switches join are one node, und
 
 *Feeders* are series impedances in per unit. A transformer's ratio, tap included, goes into the base
 voltage of what lies behind it, so V_kv = V_pu x base_kv holds everywhere and voltage limits are converted.
-Line charging and no-load losses are taken as constant power at the slack voltage, half at each end: 6e-4 pu
-off on the CIGRE medium-voltage cables. Where they are more than a tenth of the load this is refused.
+Line charging and no-load losses are taken as constant power, half at each end, at the voltages of the base
+load: exact there, and off by the square of the voltage elsewhere. Where they are more than a tenth of the
+load this is refused.
 
 *Transmission grids* follow pandapower's DC model: b = 1 / (x ratio). pandapower 3.5's `case57` has its
 taps on the wrong side; its AC results are wrong, its DC results right, and so is the import.
@@ -26,15 +27,17 @@ from networks.pandapower_tables import (
     active,
     constant_power,
     fused_buses,
-    is_open,
+    open_ends,
     open_network,
     refuse_unknown,
     transformers,
     value,
 )
+from networks.sweep import Sweep
 from networks.transmission_grid import BASE_MVA, RAMP_SHARE_PER_HOUR, Generator, TransmissionBranch, TransmissionGrid
 
 LARGEST_CHARGING_SHARE = 0.1
+CHARGING_PASSES = 6
 NOT_A_LIMIT_MW = 1e5
 
 
@@ -64,10 +67,21 @@ class _FeederImport:
             raise InputError(f"pandapower network: the ext_grid's bus {root} is out of service")
         self.root = self.fused[root]
         self.trafos = list(transformers(net))
-        self.lines = [(i, row) for i, row in active(net, "line") if not is_open(net, "l", i)]
+        self.lines = [(i, row) for i, row in active(net, "line") if not open_ends(net, "l", i)]
 
     def feeder(self) -> Feeder:
+        """The feeder; charging is taken at the voltages of the base load, which a few flows settle."""
         base_kv = self._base_voltages()
+        self.voltage_pu = dict.fromkeys(base_kv, self.slack_voltage_pu)
+        for _ in range(CHARGING_PASSES):
+            feeder = self._build(base_kv)
+            flow = Sweep(feeder).run(feeder.load_p_mw[None], feeder.load_q_mvar[None])
+            if not flow.converged.all():
+                break
+            self.voltage_pu = {int(n): float(v) for n, v in zip(feeder.nodes, np.abs(flow.voltage_pu[0]), strict=True)}
+        return feeder
+
+    def _build(self, base_kv: dict[int, float]) -> Feeder:
         power = self._power(base_kv)
         nodes = [self._node(bus, base_kv[bus], power[bus]) for bus in sorted(base_kv)]
         branches = [*self._line_branches(base_kv), *self._trafo_branches(base_kv)]
@@ -111,28 +125,38 @@ class _FeederImport:
             if one.bus in self.fused:
                 power[self.fused[one.bus]] += complex(one.p_mw, one.q_mvar)
         for start, end, drawn in self._shunts(base_kv):
-            shunt[start] += drawn / 2
-            shunt[end] += drawn / 2
+            for bus in (start, end):
+                shunt[bus] += drawn / 2 * self.voltage_pu[bus] ** 2
         charging, load = sum(map(abs, shunt.values())), sum(map(abs, power.values()))
         if charging > LARGEST_CHARGING_SHARE * load:
             raise InputError(
                 f"pandapower network: line charging and no-load losses are {charging:.3g} MVA "
-                f"against {load:.3g} MVA of load; a feeder takes them as constant power, which is exact enough up to {LARGEST_CHARGING_SHARE:.0%} only"
+                f"against {load:.3g} MVA of load; a feeder takes them as constant power, "
+                f"which is exact enough up to {LARGEST_CHARGING_SHARE:.0%} only"
             )
         return {bus: power[bus] + shunt[bus] for bus in power}
 
+    def _live_ends(self, index: int, row: Any) -> list[int]:
+        """Ends of a line that no switch opens: with one of them left it still charges."""
+        opened = open_ends(self.net, "l", index)
+        return [self._bus(row[key], f"line {index}") for key in ("from_bus", "to_bus") if int(row[key]) not in opened]
+
     def _shunts(self, base_kv: dict[int, float]) -> Iterator[tuple[int, int, complex]]:
-        for index, row in self.lines:
-            start, end = self._bus(row["from_bus"], f"line {index}"), self._bus(row["to_bus"], f"line {index}")
+        """(bus, bus, consumption at 1 pu that they share)."""
+        for index, row in active(self.net, "line"):
+            ends = self._live_ends(index, row)
+            if not ends:
+                continue
+            start, end = ends[0], ends[-1]
             amount = value(row, "length_km", 0.0) * value(row, "parallel", 1.0)
             farad = value(row, "c_nf_per_km", 0.0) * 1e-9 * amount
             siemens = complex(value(row, "g_us_per_km", 0.0) * 1e-6 * amount, -2 * np.pi * float(self.net.f_hz) * farad)
-            yield start, end, siemens * (self.slack_voltage_pu * base_kv[start]) ** 2
+            yield start, end, siemens * base_kv[start] ** 2
         for one in self.trafos:
             yield (
                 self.fused[one.hv_bus],
                 self.fused[one.lv_bus],
-                complex(one.p_mw, one.q_mvar) * self.slack_voltage_pu**2,
+                complex(one.p_mw, one.q_mvar),
             )
 
     def _node(self, bus: int, base_kv: float, power: complex) -> FeederNode:
@@ -180,7 +204,8 @@ def _line_rating_mva(row: Any, base_kv: float) -> float:
 def transmission_from_pandapower(source: Any, ramp_share_per_hour: float = RAMP_SHARE_PER_HOUR) -> TransmissionGrid:
     """The DC grid in a pandapower network or JSON file.
 
-    Costs are the poly_cost of ext_grid, gen and controllable sgen. Ramps are not in pandapower: a share of Pmax an hour.
+    Costs are the poly_cost of ext_grid, gen and controllable sgen. Ramps, which pandapower does not have, are
+    a share of Pmax an hour.
     """
     net = open_network(source)
     refuse_unknown(net)
@@ -255,7 +280,7 @@ def _fixed_load(net: Any, fused: dict[int, int], buses: list[int]) -> np.ndarray
 
 def _dc_lines(net: Any, fused: dict[int, int]) -> Iterator[TransmissionBranch]:
     for index, row in active(net, "line"):
-        if is_open(net, "l", index):
+        if open_ends(net, "l", index):
             continue
         start, end = fused[int(row["from_bus"])], fused[int(row["to_bus"])]
         kv = value(net.bus.loc[start], "vn_kv", 1.0)

@@ -104,10 +104,10 @@ def fused_buses(net: Any) -> dict[int, int]:
     return {bus: root(bus) for bus in stands_for}
 
 
-def is_open(net: Any, kind: str, index: int) -> bool:
-    """Whether a switch opens the line ("l") or transformer ("t") at either end."""
+def open_ends(net: Any, kind: str, index: int) -> set[int]:
+    """Buses at which a switch opens the line ("l") or transformer ("t")."""
     mine = net.switch[(net.switch["et"] == kind) & (net.switch["element"] == index)]
-    return bool((~mine["closed"].astype(bool)).any())
+    return {int(bus) for bus, closed in zip(mine["bus"], mine["closed"], strict=True) if not closed}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def constant_power(net: Any) -> Iterator[Power]:
             shares = [key for key in row.index if str(key).startswith("const_") and value(row, key, 0.0) != 0]
             if shares:
                 raise InputError(
-                    f"pandapower network: {table} {index} has {shares[0]} = {row[shares[0]]}, expected constant power only"
+                    f"pandapower network: {table} {index} has {shares[0]} = {row[shares[0]]}, "
+                    "expected constant power only"
                 )
             factor = sign * value(row, "scaling", 1.0)
             yield Power(int(row["bus"]), factor * value(row, "p_mw", 0.0), factor * value(row, "q_mvar", 0.0))
@@ -158,7 +159,7 @@ class Transformer:
 def transformers(net: Any) -> Iterator[Transformer]:
     """Transformers in service that no switch opens."""
     for index, row in active(net, "trafo"):
-        if not is_open(net, "t", index):
+        if not open_ends(net, "t", index):
             yield _transformer(index, row)
 
 
@@ -198,7 +199,8 @@ def _tapped(name: str, row: Any) -> tuple[float, float]:
             continue
         if value(row, f"{prefix}_step_degree", 0.0) != 0 or bool(row.get("tap_dependency_table", False)):
             raise InputError(
-                f"pandapower network: {name}: its tap changer shifts the angle or follows a table, expected a plain ratio"
+                f"pandapower network: {name}: its tap changer shifts the angle or follows a table, "
+                "expected a plain ratio"
             )
         side = row.get(f"{prefix}_side")
         if side not in voltages:

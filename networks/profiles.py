@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from admm import InputError
+from networks.tables import TableRow, read_table
 from subproblems.horizon import Horizon
 
 TIME_COLUMN = "time_utc"
+STAMP = "%Y-%m-%dT%H:%MZ"
 Series = Callable[[str | float], np.ndarray]
 
 
@@ -32,23 +34,14 @@ class Profiles:
             self._add(path)
 
     def _add(self, path: Path) -> None:
-        stamps, columns = read_csv(path)
-        picked = _pick(path, stamps, self._horizon)
-        for name, values in columns.items():
+        rows = read_table(path, [TIME_COLUMN])
+        picked = [rows[i] for i in _pick(path, [_stamp(row) for row in rows], self._horizon)]
+        for name in [name for name in rows[0].cells if name != TIME_COLUMN]:
             if name in self._columns:
                 raise InputError(f"{path}: column '{name}' is also in {self._origin[name]}; give it another name")
-            self._columns[name] = self._cut(path, name, values[picked])
+            values = np.array([row.number(name) for row in picked])
+            self._columns[name] = values.reshape(self._horizon.periods, -1).mean(axis=1)
             self._origin[name] = path
-
-    def _cut(self, path: Path, name: str, values: np.ndarray) -> np.ndarray:
-        bad = ~np.isfinite(values)
-        if bad.any():
-            period = int(np.argmax(bad)) * self._horizon.periods // values.size
-            stamp = self._horizon.stamps()[period]
-            raise InputError(
-                f"{path}: column '{name}' has no number in the period of {stamp:%Y-%m-%dT%H:%MZ}; fill the gap"
-            )
-        return values.reshape(self._horizon.periods, -1).mean(axis=1)
 
     def series(self, name: str | float) -> np.ndarray:
         """shape (periods,): the column of that name, or a constant."""
@@ -57,7 +50,8 @@ class Profiles:
         if name not in self._columns:
             close = difflib.get_close_matches(name, self._columns, n=1)
             hint = f"did you mean '{close[0]}'?" if close else f"columns: {', '.join(sorted(self._columns)) or 'none'}"
-            raise InputError(f"there is no profile column '{name}'; {hint}")
+            files = ", ".join(dict.fromkeys(path.name for path in self._origin.values())) or "any file"
+            raise InputError(f"there is no column '{name}' in {files}; {hint}")
         return self._columns[name].copy()
 
     def with_file(self, path: Path) -> Profiles:
@@ -68,76 +62,61 @@ class Profiles:
         return more
 
 
-def read_csv(path: Path) -> tuple[list[datetime], dict[str, np.ndarray]]:
-    """Time stamps and columns; empty or non-numeric cells become NaN. InputError if it is no such table."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = list(csv.reader(file))
-    except FileNotFoundError:
-        raise InputError(f"{path}: file not found; check the name in the case file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    if len(table) < 2 or TIME_COLUMN not in table[0]:
-        raise InputError(f"{path}: expected a header with a column '{TIME_COLUMN}' and at least one row below it")
-    header, rows = [name.strip() for name in table[0]], [row for row in table[1:] if row]
-    if len(set(header)) != len(header):
-        raise InputError(f"{path}: two columns have the same name; each needs its own")
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise InputError(f"{path}: line {number} has {len(row)} cells, expected {len(header)} as in the header")
-    at = header.index(TIME_COLUMN)
-    stamps = [_stamp(path, number, row[at]) for number, row in enumerate(rows, start=2)]
-    cells = {name: np.array([_number(row[i]) for row in rows]) for i, name in enumerate(header) if i != at}
-    return stamps, cells
-
-
-def _stamp(path: Path, line: int, text: str) -> datetime:
+def _stamp(row: TableRow) -> datetime:
+    text = row.text(TIME_COLUMN)
     try:
         stamp = datetime.fromisoformat(text)
     except ValueError:
-        raise InputError(f"{path}: line {line}: '{text}' is no time; expected one like 2016-01-14T00:00Z") from None
+        raise InputError(f"{row.where}: '{text}' is no time; expected one like 2016-01-14T00:00Z") from None
     if stamp.utcoffset() != timedelta(0):
-        raise InputError(f"{path}: line {line}: '{text}' is not in UTC; expected a time ending in Z")
+        raise InputError(f"{row.where}: '{text}' is not in UTC; expected a time ending in Z")
     return stamp
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def _pick(path: Path, stamps: list[datetime], horizon: Horizon) -> np.ndarray:
+def _pick(path: Path, stamps: list[datetime], horizon: Horizon) -> list[int]:
     """Positions of the rows of the horizon, checked to be complete and even."""
     wanted = horizon.stamps()
     begin, end = wanted[0], wanted[-1] + timedelta(minutes=horizon.step_minutes)
-    inside = [i for i, stamp in enumerate(stamps) if begin <= stamp < end]
-    if not inside or stamps[inside[0]] != begin:
+    found = _positions(path, {i: stamp for i, stamp in enumerate(stamps) if begin <= stamp < end})
+    if begin not in found:
         raise InputError(
-            f"{path}: has no row for {begin:%Y-%m-%dT%H:%MZ}, where the horizon starts; "
-            f"its rows go from {stamps[0]:%Y-%m-%dT%H:%MZ} to {stamps[-1]:%Y-%m-%dT%H:%MZ}"
+            f"{path}: has no row for {begin:{STAMP}}, where the horizon starts; "
+            f"its rows go from {min(stamps):{STAMP}} to {max(stamps):{STAMP}}"
         )
-    step = _step(path, [stamps[i] for i in inside], horizon)
+    step = _step(path, sorted(found), horizon)
     expected = [begin + k * step for k in range(round((end - begin) / step))]
-    found = {stamps[i]: i for i in inside}
-    if len(found) != len(inside):
-        raise InputError(f"{path}: two rows have the same time; each period needs one row")
     for stamp in expected:
         if stamp not in found:
             raise InputError(
-                f"{path}: is too short or has a gap: no row for {stamp:%Y-%m-%dT%H:%MZ}, "
-                f"expected one every {int(step.total_seconds() // 60)} minutes up to {end:%Y-%m-%dT%H:%MZ}"
+                f"{path}: is too short or has a gap: no row for {stamp:{STAMP}}, "
+                f"expected one every {_minutes(step)} up to {end:{STAMP}}"
             )
-    return np.array([found[stamp] for stamp in expected])
+    if len(found) > len(expected):
+        odd = min(set(found) - set(expected))
+        raise InputError(f"{path}: the row for {odd:{STAMP}} is not on the file's step of {_minutes(step)}; remove it")
+    return [found[stamp] for stamp in expected]
+
+
+def _positions(path: Path, stamps: dict[int, datetime]) -> dict[datetime, int]:
+    found: dict[datetime, int] = {}
+    for position, stamp in stamps.items():
+        if stamp in found:
+            raise InputError(f"{path}: has two rows for {stamp:{STAMP}}; each period needs one row")
+        found[stamp] = position
+    return found
 
 
 def _step(path: Path, stamps: list[datetime], horizon: Horizon) -> timedelta:
+    """The file's step inside the horizon: the shortest time between two of its sorted stamps."""
     period = timedelta(minutes=horizon.step_minutes)
-    step = min((b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a), default=period)
+    step = min((b - a for a, b in pairwise(stamps)), default=period)
     if period % step != timedelta(0):
         raise InputError(
-            f"{path}: has a row every {int(step.total_seconds() // 60)} minutes, which does not fit the horizon's step of "
-            f"{horizon.step_minutes} minutes; refine the file, or choose a coarser step"
+            f"{path}: has a row every {_minutes(step)}, which does not fit the horizon's step of "
+            f"{_minutes(period)}; refine the file, or choose a coarser step"
         )
     return step
+
+
+def _minutes(step: timedelta) -> str:
+    return f"{step.total_seconds() / 60:g} minutes"

@@ -1,14 +1,16 @@
-"""CSV tables of a grid, read with a message for whatever is wrong in them."""
+"""CSV tables of grids and profiles, read with a message for whatever is wrong in them."""
 
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from admm import InputError
+from networks.validation import read_text
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class TableRow:
 
     def text(self, key: str) -> str:
         """The cell's text, never empty."""
-        value = (self.cells.get(key) or "").strip()
+        value = self.cells[key].strip()
         if not value:
             raise InputError(f"{self.where}: {key} is empty, expected a value")
         return value
@@ -45,19 +47,30 @@ class TableRow:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[TableRow]:
-    """The rows of a CSV file that has at least the given columns."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file, expected a CSV table with the columns {', '.join(columns)}")
+    """The rows of a CSV file that has at least the given columns; other columns keep their names."""
+    lines = csv.reader(io.StringIO(read_text(path), newline=""))
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            found = reader.fieldnames or []
-            rows = [TableRow(f"{path.name}, line {reader.line_num}", cells) for cells in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 CSV ({error})") from None
-    missing = [column for column in columns if column not in found]
-    if missing:
-        raise InputError(f"{path}: column '{missing[0]}' is missing; found {', '.join(found) or 'no columns'}")
+        header = [name.strip() for name in next(lines, [])]
+        _check_header(path, header, columns)
+        rows = [_row(f"{path}: line {lines.line_num}", header, cells) for cells in lines if cells]
+    except csv.Error as error:
+        raise InputError(f"{path}: line {lines.line_num} is no CSV ({error})") from None
     if not rows:
-        raise InputError(f"{path}: has no rows, expected at least one")
+        raise InputError(f"{path}: has no rows below its header, expected at least one")
     return rows
+
+
+def _check_header(path: Path, header: list[str], columns: Sequence[str]) -> None:
+    missing = [column for column in columns if column not in header]
+    if missing:
+        found = ", ".join(header) or "no columns"
+        raise InputError(f"{path}: column '{missing[0]}' is missing in the header; found {found}")
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise InputError(f"{path}: two columns are called '{twice[0]}'; give each its own name")
+
+
+def _row(where: str, header: list[str], cells: list[str]) -> TableRow:
+    if len(cells) != len(header):
+        raise InputError(f"{where} has {len(cells)} cells, expected {len(header)} as in the header")
+    return TableRow(where, dict(zip(header, cells, strict=True)))

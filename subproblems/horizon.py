@@ -40,7 +40,7 @@ class Horizon:
         start = self.start
         if not isinstance(start, datetime) or start.utcoffset() is None:
             raise InputError(
-                f"horizon: start is {start!r}, expected a date and time with its offset, such as 2024-01-15T00:00:00Z"
+                f"horizon: start is '{start}', expected a date and time with its offset, such as 2024-01-15T00:00:00Z"
             )
         if start.second or start.microsecond or start.minute % self.step_minutes or start.utcoffset():
             raise InputError(

@@ -11,14 +11,14 @@ SHARE = 1e-3
 MOST_BLOCKS = 6
 
 
-def explain(qp: QuadraticProgram, certificate: np.ndarray) -> str:
+def explain(qp: QuadraticProgram, certificate: np.ndarray, share: float = SHARE) -> str:
     """The constraints in conflict, from a certificate of infeasibility in scaled rows, shape (m,).
 
     Farkas: weights y on the rows with A'y = 0 and u'y+ - l'y- < 0 prove that no point satisfies all
     rows with a non-zero weight; those rows are in conflict.
     """
     weight = np.abs(certificate)
-    involved = weight > SHARE * weight.max(initial=0.0)
+    involved = weight > share * weight.max(initial=0.0)
     if not involved.any():
         return "no point satisfies all constraints"
     if not qp.rows:

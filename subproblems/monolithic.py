@@ -20,6 +20,8 @@ from subproblems.infeasibility import explain
 from subproblems.quadratic_program import INFINITE, QuadraticProgram
 
 GAP_TOLERANCE = 1e-9
+CONFLICT_AGENTS, CONFLICT_SHARE = 3, 0.1
+"""How many agents an infeasible whole is blamed on, and above which share of the largest weight."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +149,11 @@ def _check_status(status: str, multiplier: np.ndarray, programs: Mapping[str, Qu
 
 
 def _conflict(multiplier: np.ndarray, programs: Mapping[str, QuadraticProgram]) -> str:
-    """In words, which constraints of which agents have a part in the proof of infeasibility."""
-    largest, start, words = np.abs(multiplier).max(initial=0.0), 0, []
+    """In words, which constraints of which agents weigh most in the proof of infeasibility."""
+    largest, start, found = np.abs(multiplier).max(initial=0.0), 0, []
     for name, program in programs.items():
         part = multiplier[start : start + program.l.size]
         start += program.l.size
-        if np.abs(part).max(initial=0.0) > 1e-3 * largest:
-            words.append(f"{name}: {explain(program, part)}")
-    return "; ".join(words)
+        found.append((np.abs(part).max(initial=0.0), f"{name}: {explain(program, part, share=CONFLICT_SHARE)}"))
+    found.sort(key=lambda pair: -pair[0])
+    return "; ".join(words for weight, words in found[:CONFLICT_AGENTS] if weight > CONFLICT_SHARE * largest)

@@ -7,6 +7,8 @@ change of P or A does not rescale the iterates, so they are handed back each tim
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import osqp
 
@@ -22,13 +24,11 @@ SETTINGS = {
     "adaptive_rho_tolerance": 3.0,
     "alpha": 1.8,
     "max_iter": 20_000,
-    "polishing": False,
+    "polishing": False,  # OSQP 1.1 prints about it whatever "verbose" says, and the final accuracy does without
     "scaling": 10,
     "eps_prim_inf": 1e-6,
     "eps_dual_inf": 1e-6,
 }
-POLISH_BELOW = 1e-5
-"""Accuracy from which on the active set is polished."""
 STATUSES = {
     1: (AnswerStatus.SOLVED, ""),
     2: (AnswerStatus.INACCURATE, "OSQP reached a loose tolerance only"),
@@ -42,6 +42,9 @@ STATUSES = {
     11: (AnswerStatus.FAILED, "OSQP did not solve"),
 }
 INTERRUPTED, ITERATION_LIMIT = 10, 7
+PROXIMAL, MOST_STEPS = 1e-2, 20
+"""Curvature of the proximal steps, in scaled units, and how many are taken at most."""
+UNSETTLED = "the answer still moves: the cost may fall without end (a bound or a positive cost is missing)"
 USABLE_BELOW = 1e-2
 """Residuals per unit at the iteration limit up to which an answer is still worth passing on as inaccurate."""
 OSQP_INFINITE = 1e30
@@ -49,49 +52,59 @@ OSQP_INFINITE = 1e30
 
 
 class OsqpSolver:
-    """One problem pattern in one OSQP instance."""
+    """One problem pattern in one OSQP instance.
+
+    Parts without curvature (a load that may be served at any time) cost OSQP thousands of iterations. So
+    a solve is a few proximal point steps: minimise f(x) + PROXIMAL / 2 |x - x_before|^2 until x stays where it
+    is, to the accuracy asked for. The answer is that of f; near the end of a run one step does.
+    """
 
     def __init__(self, numbers: Numbers) -> None:
         self._n, self._m = numbers.q.size, numbers.l.size
-        self._solver = osqp.OSQP(algebra="builtin")
-        self._p = contiguous(numbers.P.data, numbers.P.nnz, "P")
-        self._a = contiguous(numbers.A.data, numbers.A.nnz, "A")
-        self._solver.setup(
-            P=numbers.P.copy(),
-            q=contiguous(numbers.q, self._n, "q"),
-            A=numbers.A.copy(),
-            l=_bounds(numbers.l, self._m, "l"),
-            u=_bounds(numbers.u, self._m, "u"),
-            **SETTINGS,
-        )
-        self._accuracy = None
         self._x, self._y = np.zeros(self._n), np.zeros(self._m)
+        self._diagonal = numbers.P.indptr[1:] - 1  # the last entry of each column of an upper triangle
+        self._p, self._a = self._curvature(numbers), contiguous(numbers.A.data, numbers.A.nnz, "A")
+        self._accuracy: float | None = None
+        P = numbers.P.copy()
+        P.data = self._p.copy()
+        self._solver = osqp.OSQP(algebra="builtin")
+        self._solver.setup(P=P, A=numbers.A.copy(), **self._vectors(numbers), **SETTINGS)
 
     def solve(self, numbers: Numbers, accuracy: float) -> SolverAnswer:
-        self._update(numbers)
+        self._update_matrices(numbers)
         if accuracy != self._accuracy:
-            self._solver.update_settings(eps_abs=float(accuracy), polishing=bool(accuracy <= POLISH_BELOW))
+            self._solver.update_settings(eps_abs=float(accuracy))
             self._accuracy = accuracy
-        info_and_point = self._solver.solve(raise_error=False)
-        return self._read(info_and_point)
+        iterations = 0
+        for _ in range(MOST_STEPS):
+            before = self._x
+            self._solver.update(**self._vectors(numbers))
+            answer = self._read(self._solver.solve(raise_error=False))
+            iterations += answer.iterations
+            if not answer.status.usable or PROXIMAL * np.abs(answer.x - before).max() <= accuracy:
+                return replace(answer, iterations=iterations)
+        return replace(answer, iterations=iterations, status=AnswerStatus.INACCURATE, reason=UNSETTLED)
 
-    def _update(self, numbers: Numbers) -> None:
+    def _curvature(self, numbers: Numbers) -> np.ndarray:
+        data = contiguous(numbers.P.data, numbers.P.nnz, "P")
+        data[self._diagonal] += PROXIMAL
+        return data
+
+    def _vectors(self, numbers: Numbers) -> dict[str, np.ndarray]:
         if (numbers.l > numbers.u).any():
             raise ValueError("solver: a lower bound is above its upper bound")  # OSQP would drop the whole update
-        p = contiguous(numbers.P.data, self._p.size, "P")
-        a = contiguous(numbers.A.data, self._a.size, "A")
-        matrices = {}
+        q = contiguous(numbers.q, self._n, "q") - PROXIMAL * self._x
+        return {"q": q, "l": _bounds(numbers.l, self._m, "l"), "u": _bounds(numbers.u, self._m, "u")}
+
+    def _update_matrices(self, numbers: Numbers) -> None:
+        p, a = self._curvature(numbers), contiguous(numbers.A.data, self._a.size, "A")
+        changed = {}
         if not np.array_equal(p, self._p):
-            matrices["Px"], self._p = p.copy(), p
+            changed["Px"], self._p = p.copy(), p
         if not np.array_equal(a, self._a):
-            matrices["Ax"], self._a = a.copy(), a
-        self._solver.update(
-            q=contiguous(numbers.q, self._n, "q"),
-            l=_bounds(numbers.l, self._m, "l"),
-            u=_bounds(numbers.u, self._m, "u"),
-            **matrices,
-        )
-        if matrices:
+            changed["Ax"], self._a = a.copy(), a
+        if changed:
+            self._solver.update(**changed)
             self._solver.warm_start(x=self._x.copy(), y=self._y.copy())
 
     def _read(self, result) -> SolverAnswer:

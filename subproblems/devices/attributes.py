@@ -40,6 +40,22 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=6
 """Letters, digits, "_" and "-": names become parts of variable names and of paths in result files."""
 
 
+WANTED = {
+    "string_pattern_mismatch": "letters, digits, '_' and '-', with a letter or digit first",
+    "datetime_type": "a date and time such as 2016-01-14T00:00:00Z, without quotes",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "model_type": "a table",
+    "dict_type": "a table",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "too_short": "at least one entry",
+}
+"""What was expected instead, in words of the file; other errors have words of their own."""
+
+
 def number(description: str, unit: str, default: Any = ..., **bounds: float) -> Any:
     """A field that is one number. bounds: ge, gt, le, lt. No text and no booleans pass."""
     return Field(default, description=description, strict=True, json_schema_extra={"unit": unit}, **bounds)
@@ -64,24 +80,46 @@ def _message(model: type[Attributes], data: dict[str, Any], error: ValidationErr
 
 
 def _in_words(model: type[Attributes], error: dict[str, Any]) -> str:
-    path = ".".join(str(part) for part in error["loc"])
-    key = str(error["loc"][-1]) if error["loc"] else ""
+    path, key = _path(error), str(error["loc"][-1]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
         return f"unknown key '{key}'" + _suggestion(key, model.model_fields)
     if error["type"] == "missing":
         return f"key '{key}' is missing, expected: {_expected(model, key)}"
     if error["type"] == "union_tag_not_found":
-        return f"{path}: key 'kind' is missing"
+        return f"{path}: key 'kind' is missing; add what kind of thing it is"
     if error["type"] == "union_tag_invalid":
-        found, known = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "").split(", ")
-        return f"{path}: unknown kind '{found}'" + _suggestion(found, known)
-    if error["type"] == "string_pattern_mismatch":
-        return f"{path} is {error['input']!r}, expected letters, digits, '_' and '-', with a letter or digit first"
+        found = error["ctx"]["tag"]
+        return f"{path}: unknown kind '{found}'" + _suggestion(found, _known(error))
     inner = error.get("ctx", {}).get("error")
-    if isinstance(inner, InputError) or (inner is not None and not path):
+    if isinstance(inner, InputError) or (inner is not None and not error["loc"]):
         return str(inner)
-    expected = error["msg"].removeprefix("Value error, ").removeprefix("expected ")
-    return f"{path} is {error['input']!r}, expected {expected.removeprefix('Input should be ')}"
+    return f"{path} is {_shown(error['input'])}, expected {_wanted(error)}"
+
+
+def _path(error: dict[str, Any]) -> str:
+    """Where in the file: "classes", or "entry 3 of devices", with the entry's name where it has one."""
+    path = ""
+    for part in error["loc"]:
+        path = f"entry {part + 1} of {path}" if isinstance(part, int) else f"{path}.{part}" if path else str(part)
+    found = error["input"]
+    named = isinstance(found, dict) and isinstance(found.get("name"), str)
+    return f"{path} ('{found['name']}')" if named else path
+
+
+def _known(error: dict[str, Any]) -> list[str]:
+    """The kinds that a union knows."""
+    return error["ctx"]["expected_tags"].replace("'", "").split(", ")
+
+
+def _shown(value: Any) -> str:
+    """The value found; of a table or a list only that it is one, since it may be long."""
+    return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) and value else repr(value)
+
+
+def _wanted(error: dict[str, Any]) -> str:
+    if error["type"] in WANTED:
+        return WANTED[error["type"]]
+    return error["msg"].removeprefix("Value error, ").removeprefix("expected ").removeprefix("Input should be ")
 
 
 def _expected(model: type[Attributes], key: str) -> str:

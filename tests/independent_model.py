@@ -1,0 +1,342 @@
+"""The electric case a second time: written in cvxpy from the documents, to be compared with the packages.
+
+Nothing of the packages is used: the files are read here, the devices follow `subproblems/README.md`, the
+transmission grid is a PTDF model (no angles), and the feeder keeps P, Q, v and l of every branch as variables.
+Networks are in MW and per unit on 1 MVA. Arrays and expressions are (periods,) or (elements, periods).
+"""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+
+from tests.independent_community import CommunityModel
+
+KW_PER_MW = 1000.0
+BASE_MVA = 100.0
+"""Power base of the transmission grid's impedances."""
+QUANTITIES = ("p_mw", "flex_up_mw", "flex_down_mw")
+SCENARIOS = {"base": 0.0, "up": -1.0, "down": 1.0}
+"""By what factor the awarded flexibility is added to the communities' consumption."""
+RESERVE_QUADRATIC_COST = 0.02
+"""EUR/MW^2 an hour of a generator's reserve: a constant of the transmission grid's module."""
+SUPPORT_COST = 0.1
+"""EUR/Mvar^2 an hour of reactive support: a default of the distribution model."""
+SWEEP_STEPS, SWEEP_PU = 200, 1e-13
+GAP = 1e-9
+"""Clarabel's gap and feasibility tolerances."""
+
+
+@dataclass
+class CaseData:
+    """A case as read: tables as they stand, columns averaged to the horizon's step, each (periods,)."""
+
+    table: dict[str, Any]
+    periods: int
+    hours: float
+    local_hour: float
+    public: dict[str, np.ndarray]
+    communities: dict[str, dict[str, Any]]
+    columns: dict[str, dict[str, np.ndarray]]
+    grids: dict[str, dict[str, list[dict[str, str]]]]
+
+
+def read_case(folder: Path, grids: Path, variant: str | None = None) -> CaseData:
+    """The case in a folder, with a variant's changes."""
+    table = _toml(folder / "case.toml")
+    for key, changes in table["variant"].get(variant, {}).items():
+        table[key] = table[key] | changes
+    horizon = table["horizon"]
+    start, periods, step = horizon["start"], horizon["periods"], horizon["step_minutes"]
+    local = start + timedelta(hours=horizon["utc_offset_hours"])
+    public = {}
+    for name in table["profiles"]:
+        public |= _columns(folder / name, start, periods, step)
+    files = {agent["name"]: folder / agent["file"] for agent in table["agent"]}
+    return CaseData(
+        table=table,
+        periods=periods,
+        hours=step / 60,
+        local_hour=local.hour + local.minute / 60,
+        public=public,
+        communities={name: _toml(path) for name, path in files.items()},
+        columns={name: _columns(path.with_suffix(".csv"), start, periods, step) for name, path in files.items()},
+        grids={n["name"]: {p.stem: _rows(p) for p in (grids / n["source"]).glob("*.csv")} for n in table["network"]},
+    )
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _columns(path: Path, start: datetime, periods: int, step_minutes: int) -> dict[str, np.ndarray]:
+    """Columns by name: means of the rows whose time stamp lies in each period."""
+    end = start + timedelta(minutes=periods * step_minutes)
+    rows = [row for row in _rows(path) if start <= datetime.fromisoformat(row["time_utc"]) < end]
+    names = [name for name in rows[0] if name != "time_utc"]
+    return {n: np.array([float(row[n]) for row in rows]).reshape(periods, -1).mean(axis=1) for n in names}
+
+
+
+
+# ------------------------------------------------------------------------------------------- grids
+
+
+@dataclass
+class AgentModel:
+    """An agent: its cost in EUR, its constraints, and its side of every coupling, {(coupling, quantity): expression}."""
+
+    cost: Any
+    constraints: list[Any]
+    boundary: dict[tuple[str, str], Any]
+    inside: dict[str, Any] = field(default_factory=dict)
+
+
+def transmission(case: CaseData, grid: Mapping[str, Any]) -> AgentModel:
+    """DC power flow by distribution factors: f = H (injections), with costs divided by the number of feeders."""
+    tables = case.grids[grid["name"]]
+    (below,) = (n for n in case.table["network"] if n["kind"] == "distribution")
+    hours, periods, feeders = case.hours, case.periods, below["feeders"]
+    order = {row["bus"]: i for i, row in enumerate(tables["bus"])}
+    scale = grid["load_scale"] * case.public[grid["load_profile"]]
+    load = np.outer([float(row["Pd_MW"]) for row in tables["bus"]], scale)
+    at_feeders = np.eye(len(order))[order[str(below["upstream_bus"])]]
+    load[at_feeders == 1.0] = 0.0
+    rows = [r for r in tables["gen"] if float(r[f"Pmax_MW_{grid['cost_set']}"]) > 0]
+    column = lambda key: np.array([float(r[f"{key}_{grid['cost_set']}"]) for r in rows])  # noqa: E731
+    most, c1, c2 = column("Pmax_MW"), column("cost_c1_USD_per_MWh"), column("cost_c2_USD_per_MW2h")
+    p, up, down = (cp.Variable((len(rows), periods), nonneg=True) for _ in range(3))
+    z = {(f"{below['name']}-{grid['name']}", q): cp.Variable(periods) for q in QUANTITIES}
+    feeder_p, feeder_up, feeder_down = z.values()
+    units = np.eye(len(order))[:, [order[r["bus"]] for r in rows]]
+    injection = units @ p - load - cp.outer(at_feeders, feeders * feeder_p)
+    factors, rating = _distribution_factors(tables, order)
+    flow, limit = factors @ injection, np.outer(grid["rating_scale"] * rating, np.ones(periods))
+    ramp = np.outer(grid["ramp_share_per_hour"] * hours * most, np.ones(periods))
+    step = p[:, 1:] - p[:, :-1]
+    ceiling, floor = np.outer(most, np.ones(periods)), np.outer(column("Pmin_MW"), np.ones(periods))
+    need_up, need_down = (grid[f"reserve_{way}_share"] * load.sum(axis=0) for way in ("up", "down"))
+    constraints = [cp.sum(injection, axis=0) == 0, flow <= limit, flow >= -limit]
+    constraints += [p + up <= ceiling, p - down >= floor, up <= ramp, down <= ramp]
+    constraints += [step <= ramp[:, 1:], step >= -ramp[:, 1:]]
+    constraints += [cp.sum(up, axis=0) + feeders * feeder_up >= need_up, feeder_up >= 0, feeders * feeder_up <= need_up]
+    constraints += [cp.sum(down, axis=0) + feeders * feeder_down >= need_down]
+    constraints += [feeder_down >= 0, feeders * feeder_down <= need_down]
+    energy = cp.sum(c1 @ p) + cp.sum(c2 @ cp.square(p))
+    reserve = grid["reserve_cost_eur_per_mwh"] * cp.sum(up + down) + RESERVE_QUADRATIC_COST * cp.sum_squares(cp.vstack([up, down]))
+    return AgentModel(hours * (energy + reserve) / feeders, constraints, z, {"generation_mw": cp.sum(p, axis=0)})
+
+
+def _distribution_factors(tables: Mapping[str, Any], order: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """H (branches, buses), whose reference bus cancels in balanced injections, and ratings (branches,) in MW."""
+    branches = tables["branch"]
+    ends = np.zeros((len(branches), len(order)))
+    for b, row in enumerate(branches):
+        ends[b, order[row["from_bus"]]], ends[b, order[row["to_bus"]]] = 1.0, -1.0
+    series = np.diag([BASE_MVA / (float(r["x_pu"]) * float(r["tap_ratio_at_from_bus"])) for r in branches])
+    factors = series @ ends @ np.linalg.pinv(ends.T @ series @ ends)
+    return factors, np.array([float(r["rate_A_MVA"]) for r in branches])
+
+
+@dataclass
+class FlowPoint:
+    """An AC state: branch flows p, q, squared current l and squared voltage v of the sending end, (branches, periods)."""
+
+    p: np.ndarray
+    q: np.ndarray
+    l: np.ndarray
+    v: np.ndarray
+
+
+class FeederData:
+    """The radial feeder in per unit on 1 MVA; branch b feeds node b, the root being no node of its own.
+
+    children: (branches, branches), 1 where the column's branch starts at the node that the row's branch feeds.
+    path: 1 where the row's branch lies between the root and the column's node.
+    """
+
+    def __init__(self, case: CaseData, network: Mapping[str, Any]) -> None:
+        tables = case.grids[network["name"]]
+        (root,) = (row["bus"] for row in tables["bus"] if row["type"] == "slack")
+        loads = {row["bus"]: (float(row["Pd_kW"]), float(row["Qd_kvar"])) for row in tables["bus"]}
+        kv = {row["bus"]: float(row["base_kV"]) for row in tables["bus"]}
+        branches = [row for row in tables["branch"] if row["tie"] == "0"]
+        self.node = {row["to_bus"]: b for b, row in enumerate(branches)}
+        if loads[root] != (0.0, 0.0) or len(self.node) != len(loads) - 1:
+            raise ValueError("this model wants a root without load and branches that point outwards")
+        ohm = np.array([kv[row["to_bus"]] ** 2 for row in branches])
+        self.r, self.x = (np.array([float(row[key]) for row in branches]) / ohm for key in ("r_ohm", "x_ohm"))
+        amperes = network["current_limit_scale"] * np.array([float(row["I_max_A_derived"]) for row in branches])
+        self.most_current = np.sqrt(3) * amperes * np.sqrt(ohm) / KW_PER_MW
+        self.root_branches = np.array([float(row["from_bus"] == root) for row in branches])
+        self.children = np.array([[float(c["from_bus"] == b["to_bus"]) for c in branches] for b in branches])
+        self.path = np.linalg.inv(np.eye(len(branches)) - self.children)
+        scale = network["load_scale"] * case.public[network["load_profile"]] / KW_PER_MW
+        self.p_mw, self.q_mvar = (np.outer([loads[row["to_bus"]][i] for row in branches], scale) for i in (0, 1))
+        self.root_v = network["slack_voltage_pu"] ** 2
+
+    def sending(self, v: Any) -> Any:
+        """Squared voltage of each branch's sending end, from that of the nodes."""
+        return self.children.T @ v + self.root_v * np.outer(self.root_branches, np.ones(v.shape[1]))
+
+    def sweep(self, p_mw: np.ndarray, q_mvar: np.ndarray) -> FlowPoint:
+        """The AC flow: exact DistFlow (Baran and Wu 1989) by repeated sums along the paths."""
+        r, x = self.r[:, None], self.x[:, None]
+        current = np.zeros_like(p_mw)
+        for _ in range(SWEEP_STEPS):
+            p, q = self.path @ (p_mw + r * current), self.path @ (q_mvar + x * current)
+            v = self.root_v + self.path.T @ ((r**2 + x**2) * current - 2 * (r * p + x * q))
+            latest, current = current, (p**2 + q**2) / self.sending(v)
+            if np.abs(current - latest).max() < SWEEP_PU:
+                return FlowPoint(p, q, current, self.sending(v))
+        raise ValueError("the sweep did not converge")
+
+
+def distribution(case: CaseData, network: Mapping[str, Any], points: Mapping[str, FlowPoint]) -> AgentModel:
+    """The operator, with DistFlow linearised at the points; `inside` has each scenario's consumption and flows."""
+    feeder, periods = FeederData(case, network), case.periods
+    agents = [a for a in case.table["agent"] if a["network"] == network["name"]]
+    up_name = f"{network['name']}-{network['upstream']}"
+    z = {(f"{a['name']}-{network['name']}", q): cp.Variable(periods) for a in agents for q in QUANTITIES}
+    z |= {(up_name, q): cp.Variable(periods) for q in QUANTITIES}
+    at = np.eye(len(feeder.node))[:, [feeder.node[str(a["bus"])] for a in agents]]
+    tangent = np.array([np.tan(np.arccos(a["power_factor"])) for a in agents])
+    p, up, down = (cp.vstack([z[f"{a['name']}-{network['name']}", q] for a in agents]) for q in QUANTITIES)
+    supports = network["reactive_support"]
+    support = cp.Variable((len(supports), periods))
+    at_support = np.eye(len(feeder.node))[:, [feeder.node[str(s["bus"])] for s in supports]]
+    most = np.outer([s["q_max_mvar"] for s in supports], np.ones(periods))
+    constraints = [support <= most, support >= -most, up >= 0, down >= 0]
+    steer, inside, roots = 0.0, {}, {}
+    for name, moved in (("base", p), ("up", p - up), ("down", p + down)):
+        drawn = feeder.p_mw + at @ moved, feeder.q_mvar + at @ cp.multiply(tangent[:, None], moved) + at_support @ support
+        flows, rows = _scenario(feeder, network, points[name], *drawn)
+        constraints += rows
+        inside[name], roots[name] = (*drawn, *flows), feeder.root_branches @ flows[0]
+        if name == "base":
+            steer = _curvature(case, feeder, points[name], *flows[:2])
+    constraints += [z[up_name, "p_mw"] == roots["base"], z[up_name, "flex_up_mw"] >= 0, z[up_name, "flex_down_mw"] >= 0]
+    constraints += [z[up_name, "flex_up_mw"] <= roots["base"] - roots["up"]]
+    constraints += [z[up_name, "flex_down_mw"] <= roots["down"] - roots["base"]]
+    cost = case.hours * SUPPORT_COST * cp.sum_squares(support)
+    return AgentModel(cost, constraints, z, inside | {"steer": steer})
+
+
+def _scenario(
+    feeder: FeederData, network: Mapping[str, Any], point: FlowPoint, drawn_p: Any, drawn_q: Any
+) -> tuple[tuple[Any, Any, Any, Any], list[Any]]:
+    """(P, Q, v of the nodes, l) of one scenario, and its equations and limits."""
+    r, x = feeder.r[:, None], feeder.x[:, None]
+    p, q, v, current = (cp.Variable(point.p.shape) for _ in range(4))
+    sending, tangent = feeder.sending(v), [2 * point.p / point.v, 2 * point.q / point.v, -point.l / point.v]
+    moves = zip(tangent, (p - point.p, q - point.q, sending - point.v), strict=True)
+    limit = np.outer(feeder.most_current**2, np.ones(point.p.shape[1]))
+    rows = [
+        p - feeder.children @ p - cp.multiply(r, current) == drawn_p,
+        q - feeder.children @ q - cp.multiply(x, current) == drawn_q,
+        v == sending - 2 * (cp.multiply(r, p) + cp.multiply(x, q)) + cp.multiply(r**2 + x**2, current),
+        current == point.l + sum(cp.multiply(slope, move) for slope, move in moves),
+        current <= limit,
+        v >= network["voltage_min_pu"] ** 2,
+        v <= network["voltage_max_pu"] ** 2,
+    ]
+    if "substation_limit_mva" in network:
+        head = cp.vstack([feeder.root_branches @ p, feeder.root_branches @ q])
+        rows.append(cp.norm(head, axis=0) <= network["substation_limit_mva"])
+    return (p, q, v, current), rows
+
+
+def _curvature(case: CaseData, feeder: FeederData, point: FlowPoint, p: Any, q: Any) -> Any:
+    """1/2 H |(P, Q) - (P0, Q0)|^2 with H = 2 price r / V_slack^2: keeps set points near the point; no cost."""
+    price = case.hours * case.table["prices"]["energy_eur_per_mwh"]
+    weight = np.sqrt(price * feeder.r / feeder.root_v)[:, None]
+    return sum(cp.sum_squares(cp.multiply(weight, move)) for move in (p - point.p, q - point.q))
+
+
+# ------------------------------------------------------------------------------------------- the whole
+
+
+@dataclass
+class Solution:
+    """objective_eur: without the curvature. cost_eur: by agent. value, price: by (coupling, quantity), (periods,).
+
+    flow_error_pu: largest difference of the linear rows' squared currents and voltages from the AC flow.
+    """
+
+    objective_eur: float
+    cost_eur: dict[str, float]
+    value: dict[tuple[str, str], np.ndarray]
+    price: dict[tuple[str, str], np.ndarray]
+    generation_mw: np.ndarray
+    points: dict[str, FlowPoint]
+    flow_error_pu: float
+
+
+def solve(case: CaseData, corrections: int, points: Mapping[str, FlowPoint] | None = None) -> Solution:
+    """Solve with the flows linearised at the points (none: the fixed load alone), correct them, and solve again."""
+    (network,) = (n for n in case.table["network"] if n["kind"] == "distribution")
+    if points is None:
+        feeder = FeederData(case, network)
+        points = dict.fromkeys(SCENARIOS, feeder.sweep(feeder.p_mw, feeder.q_mvar))
+    for _ in range(corrections + 1):
+        solution = _solve_once(case, network, points)
+        points = solution.points
+    return solution
+
+
+def _solve_once(case: CaseData, network: Mapping[str, Any], points: Mapping[str, FlowPoint]) -> Solution:
+    (grid,) = (n for n in case.table["network"] if n["kind"] == "transmission")
+    agents = {network["name"]: distribution(case, network, points), grid["name"]: transmission(case, grid)}
+    for table in case.table["agent"]:
+        model = CommunityModel(case, table["name"])
+        coupling = f"{table['name']}-{table['network']}"
+        agents[table["name"]] = AgentModel(model.cost, model.constraints, {(coupling, q): e for q, e in model.boundary.items()})
+    sides: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, agent in agents.items():
+        for key, expression in agent.boundary.items():
+            sides.setdefault(key, {})[name] = expression
+    ties = {key: _tie(key[0], both) for key, both in sides.items()}
+    steer = agents[network["name"]].inside["steer"]
+    cost = sum(agent.cost for agent in agents.values())
+    problem = cp.Problem(cp.Minimize(cost + steer), [*ties.values(), *(c for a in agents.values() for c in a.constraints)])
+    problem.solve(solver=cp.CLARABEL, tol_gap_abs=GAP, tol_gap_rel=GAP, tol_feas=GAP, ignore_dpp=True)
+    moved, error = _exact(FeederData(case, network), agents[network["name"]].inside)
+    return Solution(
+        objective_eur=float(cost.value),
+        cost_eur={name: float(agent.cost.value) for name, agent in agents.items()},
+        value={key: next(iter(both.values())).value for key, both in sides.items()},
+        price={key: tie.dual_value for key, tie in ties.items()},
+        generation_mw=agents[grid["name"]].inside["generation_mw"].value,
+        points=moved,
+        flow_error_pu=error,
+    )
+
+
+def _tie(coupling: str, sides: Mapping[str, Any]) -> Any:
+    """lower value == upper value; a coupling is called LOWER-UPPER. The dual is the price that the lower one pays."""
+    first, second = sides
+    lower, upper = (first, second) if coupling == f"{first}-{second}" else (second, first)
+    return sides[lower] == sides[upper]
+
+
+def _exact(feeder: FeederData, inside: Mapping[str, Any]) -> tuple[dict[str, FlowPoint], float]:
+    """The AC flows of what the scenarios consume, and how far the linear rows are from them."""
+    points, errors = {}, []
+    for name in SCENARIOS:
+        drawn_p, drawn_q, _, _, v, current = (expression.value for expression in inside[name])
+        points[name] = feeder.sweep(drawn_p, drawn_q)
+        errors += [np.abs(points[name].l - current).max(), np.abs(points[name].v - feeder.sending(v)).max()]
+    return points, float(max(errors))

@@ -1,0 +1,198 @@
+"""Networks from pandapower: the imported model must give pandapower's own flow and optimum."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import numpy as np
+import pandapower as pp
+import pandapower.networks as pn
+import pytest
+
+from admm import InputError
+from networks.feeder import read_feeder_csv
+from networks.grids import grid_folder
+from networks.pandapower_import import feeder_from_pandapower, transmission_from_pandapower
+from networks.sweep import Sweep
+from networks.transmission import read_transmission_csv
+from tests.test_transmission import PUBLISHED_CENT, PUBLISHED_USD, model_of, solve
+from tests.tolerances import EXACT
+
+NEWTON_PU = 1e-7
+"""What pandapower's own tolerance leaves in a voltage."""
+CHARGING_PU = 5e-5
+"""Error of constant instead of voltage-dependent charging in the cables below, 0.5 MW from the base load."""
+
+logging.getLogger("pandapower").setLevel(logging.ERROR)
+
+
+def flow_of(feeder):
+    return Sweep(feeder).run(feeder.load_p_mw[None], feeder.load_q_mvar[None])
+
+
+def voltage_error_pu(net, feeder):
+    """Largest difference of voltages, in per unit of the bus's own nominal voltage."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pp.runpp(net, numba=False, tolerance_mva=1e-10)
+    kv = np.abs(flow_of(feeder).voltage_pu[0]) * feeder.base_kv
+    expected = net.res_bus["vm_pu"].to_numpy()
+    return max(abs(kv[i] / net.bus["vn_kv"].loc[int(n)] - expected[int(n)]) for i, n in enumerate(feeder.nodes))
+
+
+def chain(tap_pos=0, tap_side="hv"):
+    """110 kV - transformer - 20 kV, two lines, a load, a generator, an open line and a closed switch."""
+    net = pp.create_empty_network(name="chain")
+    high, low, middle, end = (pp.create_bus(net, kv) for kv in (110.0, 20.0, 20.0, 20.0))
+    beside = pp.create_bus(net, 20.0)
+    pp.create_ext_grid(net, high, vm_pu=1.02)
+    pp.create_transformer_from_parameters(
+        net,
+        high,
+        low,
+        **{"sn_mva": 25, "vn_hv_kv": 110, "vn_lv_kv": 21, "vkr_percent": 0.4, "vk_percent": 12, "pfe_kw": 0},
+        **{"i0_percent": 0, "shift_degree": 150, "tap_side": tap_side, "tap_pos": tap_pos, "tap_neutral": 0},
+        **{"tap_min": -9, "tap_max": 9, "tap_step_percent": 1.5, "tap_changer_type": "Ratio"},
+    )
+    for start, stop in ((low, middle), (middle, end), (low, end)):
+        pp.create_line_from_parameters(
+            net, start, stop, 5.0, r_ohm_per_km=0.2, x_ohm_per_km=0.15, c_nf_per_km=0, max_i_ka=0.4
+        )
+    pp.create_switch(net, low, 2, "l", closed=False)
+    pp.create_switch(net, end, beside, "b", closed=True)
+    pp.create_load(net, middle, 6.0, 2.0, scaling=0.8)
+    pp.create_load(net, beside, 3.0, 1.0)
+    pp.create_sgen(net, end, 1.5, 0.2)
+    pp.create_load(net, end, 99.0, in_service=False)
+    return net
+
+
+@pytest.mark.parametrize(("tap_pos", "tap_side"), [(0, "hv"), (-3, "hv"), (4, "lv")])
+def test_transformer_taps_switches_and_generators(tap_pos, tap_side):
+    net = chain(tap_pos, tap_side)
+    feeder = feeder_from_pandapower(net)
+    assert voltage_error_pu(net, feeder) < NEWTON_PU
+    losses_mw = net.res_line["pl_mw"].sum() + net.res_trafo["pl_mw"].sum()
+    assert flow_of(feeder).losses_mw[0] == pytest.approx(losses_mw, abs=NEWTON_PU)
+    current = np.sqrt(flow_of(feeder).current_sq_pu[0]) / feeder.i_max_pu * 100
+    loading = {f"line {i}": v for i, v in net.res_line["loading_percent"].items()} | {
+        "trafo 0": net.res_trafo["loading_percent"].iloc[0]
+    }
+    for name, found in zip(feeder.branches, current, strict=True):
+        side = 1.0 if name != "trafo 0" else transformer_side(net)
+        assert found == pytest.approx(loading[name] * side, rel=1e-5)
+
+
+def transformer_side(net):
+    """Our loading (low side, rated voltage with the tap) over pandapower's (larger of both sides, without)."""
+    row, result = net.trafo.iloc[0], net.res_trafo.iloc[0]
+    tap = 1 + row["tap_pos"] * row["tap_step_percent"] / 100 if row["tap_side"] == "lv" else 1.0
+    low = result["i_lv_ka"] * np.sqrt(3) * row["vn_lv_kv"] * tap / row["sn_mva"] * 100
+    return low / result["loading_percent"]
+
+
+@pytest.mark.parametrize("make", [pn.create_cigre_network_lv, pn.create_cigre_network_mv])
+def test_published_networks_with_transformers_and_cables(make):
+    net = make()
+    assert voltage_error_pu(net, feeder_from_pandapower(net)) < NEWTON_PU
+
+
+def test_line_charging_is_exact_at_the_base_load_close_elsewhere_and_refused_where_it_is_large():
+    net = chain()
+    net.line["c_nf_per_km"] = 150.0
+    feeder = feeder_from_pandapower(net)
+    assert voltage_error_pu(net, feeder) < NEWTON_PU
+    extra = 0.5 * np.eye(len(feeder.nodes))[[feeder.node("3")]]
+    pp.create_load(net, 3, 0.5)
+    pp.runpp(net, numba=False)
+    found = np.abs(Sweep(feeder).run(feeder.load_p_mw + extra, feeder.load_q_mvar[None]).voltage_pu[0])
+    off = np.abs(found * feeder.base_kv / net.bus["vn_kv"].to_numpy()[:4] - net.res_bus["vm_pu"].to_numpy()[:4]).max()
+    assert NEWTON_PU < off < CHARGING_PU
+    net.line["c_nf_per_km"] = 6000.0
+    with pytest.raises(InputError, match="line charging and no-load losses are"):
+        feeder_from_pandapower(net)
+
+
+def test_the_33_node_feeder_is_the_bundled_one():
+    found, bundled = feeder_from_pandapower(pn.case33bw()), read_feeder_csv(grid_folder("ieee33"))
+    assert [int(name) + 1 for name in found.nodes] == [int(name) for name in bundled.nodes]
+    for key in ("parent", "r_pu", "x_pu", "load_p_mw", "load_q_mvar"):
+        assert getattr(found, key) == pytest.approx(getattr(bundled, key), abs=EXACT)
+    assert np.isinf(found.i_max_pu).all()  # its 99999 kA are no rating
+
+
+def test_from_a_json_file(tmp_path):
+    path = tmp_path / "chain.json"
+    pp.to_json(chain(), str(path))
+    assert flow_of(feeder_from_pandapower(path)).losses_mw == pytest.approx(
+        flow_of(feeder_from_pandapower(chain())).losses_mw, abs=EXACT
+    )
+    path.write_text("{}")
+    with pytest.raises(InputError, match="chain.json"):
+        feeder_from_pandapower(path)
+    with pytest.raises(InputError, match="no such file"):
+        feeder_from_pandapower(tmp_path / "none.json")
+
+
+def close_loop(net):
+    net.switch["closed"] = True
+
+
+def add_constant_impedance(net):
+    net.load.loc[0, [key for key in net.load if key.startswith("const_z")]] = 50.0
+
+
+CHANGES = {
+    "closes a loop": close_loop,
+    "2 ext_grid in service, expected exactly one": lambda net: pp.create_ext_grid(net, 3),
+    "gen 0 controls a voltage": lambda net: pp.create_gen(net, 3, 1.0),
+    "expected constant power only": add_constant_impedance,
+    "no closed branch connects 3": lambda net: net.line.drop(1, inplace=True),
+    "ward 0 cannot be represented": lambda net: pp.create_ward(net, 3, 1, 1, 1, 1),
+    "line 0 ends at bus 2, which is out of service": lambda net: net.bus.__setitem__("in_service", net.bus.index != 2),
+    "expected 'hv' or 'lv'": lambda net: (net.trafo.__setitem__("tap_side", "mv"), net.trafo.__setitem__("tap_pos", 2)),
+    "has an impedance": lambda net: net.switch.__setitem__("z_ohm", 0.1),
+}
+
+
+@pytest.mark.parametrize("words", CHANGES)
+def test_what_cannot_be_represented_is_named(words):
+    net = chain()
+    CHANGES[words](net)
+    with pytest.raises(InputError, match=words):
+        feeder_from_pandapower(net)
+
+
+def test_the_57_bus_system_is_the_bundled_one():
+    grid, bundled = transmission_from_pandapower(pn.case57()), read_transmission_csv(grid_folder("ieee57"), "matpower")
+    assert len(grid.buses) == len(bundled.buses) and grid.load_mw.sum() == pytest.approx(
+        bundled.load_mw.sum(), abs=EXACT
+    )
+    _, answer = solve(model_of(grid, grid.load_mw[None], bus="8"))
+    assert answer.cost_eur == pytest.approx(PUBLISHED_USD["matpower"], abs=10 * PUBLISHED_CENT)
+
+
+def test_a_grid_with_fixed_and_movable_generators_costs_what_pandapower_says():
+    net = pn.case9()
+    pp.create_sgen(net, 4, 20.0, controllable=False)
+    pp.create_sgen(net, 6, 10.0, min_p_mw=0.0, max_p_mw=30.0, controllable=True)
+    pp.create_poly_cost(net, 0, "sgen", 3.0, cp0_eur=7.0)
+    net.poly_cost.loc[net.poly_cost.index[-1], "element"] = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pp.rundcopp(net)
+    grid = transmission_from_pandapower(net)
+    _, answer = solve(model_of(grid, grid.load_mw[None], bus="8"))
+    assert answer.cost_eur == pytest.approx(net.res_cost, rel=1e-5)
+
+
+def test_what_a_dc_grid_cannot_represent_is_named():
+    net = pn.case9()
+    net.ext_grid["max_p_mw"] = np.nan
+    with pytest.raises(InputError, match="ext_grid 0 has p from .* set min_p_mw and max_p_mw"):
+        transmission_from_pandapower(net)
+    net = pn.case9()
+    pp.create_pwl_cost(net, 0, "gen", [[0, 20, 1]], check=False)
+    with pytest.raises(InputError, match="piecewise linear"):
+        transmission_from_pandapower(net)
