@@ -55,7 +55,7 @@ def _run(given: argparse.Namespace, transport: Transport) -> int:
     try:
         case, settings, agents = _prepare(given, transport, out)
         result = _drive(case, given, settings, agents, transport, out) if driving else _solve(case, agents, transport)
-        report = _finish_agents(case, agents, out)
+        report = _finish_agents(case, agents, out) if transport.has_result else {}
     except TielineError as error:
         report = {"error": str(error)}
         raise

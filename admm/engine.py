@@ -50,10 +50,12 @@ def solve(
     if transport.rank != 0:
         transport.serve()
         return None
+    result = None
     try:
-        return _Run(layout, sides, settings, transport, owned).result()
+        result = _Run(layout, sides, settings, transport, owned).result()
+        return result
     finally:
-        transport.finish()
+        transport.finish(has_result=result is not None)
 
 
 def _boundary_as_given(name: str, layout: Layout) -> AgentBoundary:

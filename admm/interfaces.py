@@ -119,11 +119,12 @@ class Transport(Protocol):
     """Carries questions to agents and answers back; knows where each agent lives.
 
     rank 0 drives the loop. On every other rank `serve` answers questions until `finish` is called
-    on rank 0.
+    on rank 0. has_result: on every rank after a run, whether it ended with a result.
     """
 
     rank: int
     ranks: int
+    has_result: bool
 
     def start(self, agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> None:
         """Prepare every agent where it lives; raise if an agent is missing or does not fit."""
@@ -137,8 +138,8 @@ class Transport(Protocol):
     def serve(self) -> None:
         """Answer questions until the driving rank says that the run is over."""
 
-    def finish(self) -> None:
-        """Tell every other rank that the run is over."""
+    def finish(self, has_result: bool) -> None:
+        """Tell every other rank that the run is over, and whether it has a result."""
 
     def gather_text(self, text: str) -> list[str]:
         """After a run, called on every rank: all ranks' texts in rank order on rank 0, [] on the others.

@@ -58,6 +58,7 @@ class MpiTransport:
             raise InputError(f"MPI transport: deadline_seconds is {deadline_seconds!r}, expected a number above 0")
         self.rank, self.ranks = comm.Get_rank(), comm.Get_size()
         self.traffic = Traffic()
+        self.has_result = False
         self._comm, self._deadline = comm, deadline_seconds
         self._others = range(1, self.ranks)
         self._sends: list[tuple[MPI.Request, bytes]] = []
@@ -86,7 +87,7 @@ class MpiTransport:
 
     def _agree(self, failure: Exception | None) -> BaseException | None:
         """What stops the run, the same on all ranks; None if nothing does."""
-        self._together = False
+        self._together = self.has_result = False
         error = self._gather(failure) if self.rank == 0 else self._introduce(failure)
         self._complete_sends()
         return error
@@ -174,13 +175,13 @@ class MpiTransport:
             seconds[self._owner[name]] += answer.solve_seconds
         return max(seconds.values(), default=0.0)
 
-    def finish(self) -> None:
+    def finish(self, has_result: bool) -> None:
         """Stop the other ranks; unless one is lost, wait until each has confirmed and nothing is under way."""
         if not self._running:
             return
-        self._running = False
+        self._running, self.has_result = False, has_result
         for rank in self._others:
-            self._post(rank, Message(Kind.STOP, self._run_id))
+            self._post(rank, Message(Kind.STOP, self._run_id, flags=int(has_result)))
         if self._lost:
             return
         for rank in self._others:
@@ -207,7 +208,7 @@ class MpiTransport:
                 failure = failure or (error if isinstance(error, Exception) else None)
                 reply = wire.error_message(self._run_id, self._sequence, message.agent, error)
             self._post(0, reply)
-        self._running = False
+        self._running, self.has_result = False, bool(message.flags)
         self._post(0, Message(Kind.STOP, self._run_id))
         self._complete_sends()
         if failure is not None:

@@ -34,7 +34,7 @@ class OutputFolder:
         existing = next(p for p in (self.path, *self.path.parents) if os.path.exists(p))
         if not existing.is_dir():
             raise InputError(f"--out {self.path}: {existing} is a file, expected a folder; choose another name")
-        if not os.access(existing, os.W_OK | os.X_OK):
+        if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
             raise InputError(f"--out {self.path}: {existing} may not be written to; choose another folder")
         foreign = [p.name for p in self._content() if p.name not in (SUMMARY, HISTORY, BOUNDARY, PRIVATE)]
         if foreign:

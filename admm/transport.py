@@ -30,9 +30,10 @@ class InProcessTransport:
         self._threads = threads or available_cores()
         self._pool: ThreadPoolExecutor | None = None
         self.traffic = Traffic()
+        self.has_result = False
 
     def start(self, agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> None:
-        self._agents = agents
+        self._agents, self.has_result = agents, False
         for name, boundary in boundaries.items():
             agents[name].prepare(boundary)
         if self._threads > 1:
@@ -64,7 +65,8 @@ class InProcessTransport:
     def serve(self) -> None:
         raise TielineError("the in-process transport has no other ranks to serve")
 
-    def finish(self) -> None:
+    def finish(self, has_result: bool) -> None:
+        self.has_result = has_result
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None

@@ -11,6 +11,8 @@ from admm.couplings import Layout
 from networks.case import Case
 
 START_PENALTY = 0.4
+ACCURACY = 1e-4
+"""Share of scale: whether there is an answer shows long before the answer is exact."""
 
 
 def check_agents(case: Case) -> Iterator[str]:
@@ -21,7 +23,7 @@ def check_agents(case: Case) -> Iterator[str]:
         agent.prepare(boundary)
         zero = np.zeros(boundary.size)
         penalty = START_PENALTY * boundary.price_scale / boundary.scale
-        answer = agent.answer(Question(iteration=1, price=zero, reference=zero, penalty=penalty))
+        answer = agent.answer(Question(iteration=1, price=zero, reference=zero, penalty=penalty, accuracy=ACCURACY))
         if not answer.status.usable:
             raise InfeasibleError(f"agent '{name}' is infeasible: {answer.reason}")
         yield f"  {name:24} {boundary.size:5d} boundary values, answers in {1e3 * answer.solve_seconds:.0f} ms"

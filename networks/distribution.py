@@ -36,8 +36,6 @@ FINAL_PU, FINAL_LOSS_SHARE = 4e-5, 8e-4
 """Errors at the communities' schedule at which `model_error` is 1: inside 5e-5 pu and 0.1 % of losses."""
 ACTIVATED_FACTOR = 5.0
 """How much wider the tolerances of the activated scenarios are."""
-NEAR = 0.1
-"""Slack, per unit of a limit's scale, below which its row is taken when rows are added."""
 LARGEST_ERROR = 1e9
 """Stands for "no flow exists" in `model_error`, which must be finite to be sent."""
 
@@ -58,7 +56,7 @@ class DistributionAgent:
         self._errors: dict[str, FlowErrors] = {}
         self._boundary, self._points = boundary, self.program.first_points()
         self.program.linearised(self._points)
-        self._start([np.zeros(limit.lower.shape, dtype=bool) for limit in self.program.limits])
+        self._start(self.program.no_rows())
 
     def _start(self, masks: list[np.ndarray] | None) -> None:
         """Begin anew with other rows; None for all of them."""
@@ -97,20 +95,15 @@ class DistributionAgent:
         """
         answer, iterations = self._agent.answer(question), 0
         while self._masks is not None:
-            more = self._missing_rows(question.accuracy) if answer.status.usable else None
-            if more is not None and not any(mask.any() for mask in more):
-                break
+            masks = None
+            if answer.status.usable:
+                masks = self.program.missing_rows(self._agent.x, self._masks, question.accuracy)
+                if masks is None:
+                    break
             iterations += answer.inner_iterations
-            self._start(None if more is None else [a | b for a, b in zip(self._masks, more, strict=True)])
+            self._start(masks)
             answer = self._agent.answer(question)
         return replace(answer, inner_iterations=iterations + answer.inner_iterations)
-
-    def _missing_rows(self, accuracy: float) -> list[np.ndarray]:
-        """Rows that are not in the program: those near their limit, if any is broken; else none."""
-        pairs = zip(self.program.limits, self._masks, strict=True)
-        slacks = [np.where(mask, np.inf, limit.slack(self._agent.x)) for limit, mask in pairs]
-        broken = any((slack < -accuracy).any() for slack in slacks)
-        return [broken & (slack < NEAR) for slack in slacks]
 
     def _correction_due(self, question: Question) -> bool:
         late = question.iteration - FIRST_CORRECTION
@@ -127,8 +120,7 @@ class DistributionAgent:
         self.corrections += 1
 
     def _observe(self) -> None:
-        x, program = self._agent.x, self.program
-        self._errors = {name: program.errors(x, program.exact_flow(x, name), name) for name in program.scenarios}
+        self._errors = self.program.all_errors(self._agent.x)
 
     def _model_error(self, question: Question) -> float:
         """The base flows against the exact flow of the communities' own schedule, the activated ones against

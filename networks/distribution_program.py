@@ -31,6 +31,9 @@ ACTIVATED_LOSS_PRICE = 5.0
 LOSS_FLOOR = 0.01
 """Loss errors are relative to the period's losses, but at least to this share of the largest period's."""
 
+NEAR = 0.1
+"""Slack, per unit of a limit's scale, below which its row is taken when rows are added."""
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -339,10 +342,17 @@ class DistributionProgram:
             name: OperatingPoint.of_flow(self.exact_flow(x, name), self.own_point(x, name)) for name in self.scenarios
         }
 
-    def corrected(self, x: np.ndarray) -> tuple[QuadraticProgram, dict[str, FlowErrors]]:
-        """The program made exact at x, and how wrong it was there, by scenario.
+    def all_errors(self, x: np.ndarray) -> dict[str, FlowErrors]:
+        """How far x is from the exact flow of its own consumption, by scenario."""
+        return {name: self.errors(x, self.exact_flow(x, name), name) for name in self.scenarios}
 
-        For whoever solves the program in another way: solve, correct, and solve again until the errors are small.
-        """
-        errors = {name: self.errors(x, self.exact_flow(x, name), name) for name in self.scenarios}
-        return self.linearised(self.points(x)), errors
+    def no_rows(self) -> list[np.ndarray]:
+        """Masks that take none of `limits`; rows are added as answers break them."""
+        return [np.zeros(limit.lower.shape, dtype=bool) for limit in self.limits]
+
+    def missing_rows(self, x: np.ndarray, masks: Sequence[np.ndarray], accuracy: float) -> list[np.ndarray] | None:
+        """The masks with the rows that x breaks by more than accuracy, and those near their limit; None if it breaks none."""
+        slacks = [np.where(mask, np.inf, limit.slack(x)) for limit, mask in zip(self.limits, masks, strict=True)]
+        if not any((slack < -accuracy).any() for slack in slacks):
+            return None
+        return [mask | (slack < NEAR) for mask, slack in zip(masks, slacks, strict=True)]

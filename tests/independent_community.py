@@ -20,7 +20,11 @@ KW_PER_MW = 1000.0
 EDGE = 1e-9
 """Periods: an edge of a span that is this close to a period's edge is that edge."""
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "community": {"flex_up_cost_eur_per_mwh": 0.0, "flex_down_cost_eur_per_mwh": 0.0, "flex_quadratic_cost_eur_per_mw2h": 1.0},
+    "community": {
+        "flex_up_cost_eur_per_mwh": 0.0,
+        "flex_down_cost_eur_per_mwh": 0.0,
+        "flex_quadratic_cost_eur_per_mw2h": 1.0,
+    },
     "load": {"scale_factor": 1.0},
     "pv": {"min_share": 0.0, "curtailment_cost_eur_per_kwh": 0.0, "flexible": True},
     "battery": {
@@ -125,9 +129,10 @@ class Reservoir:
         part = Part(sum(leg.sign * power for leg, power in zip(self.legs, powers, strict=True)))
         part.constraints += [state == cp.multiply(self.keep, before) + change + self.drift]
         part.constraints += [state >= self.lower, state <= self.upper]
-        part.constraints += [power <= leg.most for leg, power in zip(self.legs, powers, strict=True)]
+        pairs = list(zip(self.legs, powers, strict=True))
+        part.constraints += [power <= leg.most for leg, power in pairs]
         for raises in (True, False) if flexible else ():
-            group = [(g, p) for g, p in zip(self.legs, powers, strict=True) if bool((g.sign * g.gain >= 0).all()) is raises]
+            group = [(leg, power) for leg, power in pairs if bool((leg.sign * leg.gain >= 0).all()) is raises]
             if group:
                 part += self._group_flexibility(group, state, raises, calls)
         return part, state, powers
@@ -191,8 +196,8 @@ class CommunityModel:
 
     def _wear(self, device: Mapping[str, Any], powers: list[Any], most_kw: list[float]) -> Any:
         linear, rise = device["wear_cost_eur_per_kwh"], device["wear_rise_eur_per_kwh"]
-        each = [linear * cp.sum(p) + rise / (2 * most) * cp.sum_squares(p) for p, most in zip(powers, most_kw, strict=True)]
-        return self.hours * sum(each)
+        pairs = zip(powers, most_kw, strict=True)
+        return self.hours * sum(linear * cp.sum(p) + rise / (2 * most) * cp.sum_squares(p) for p, most in pairs)
 
     def _load(self, device: Mapping[str, Any]) -> Part:
         return Part(device["scale_factor"] * self._series(device["power_kw"]))
@@ -257,11 +262,13 @@ class CommunityModel:
         lower, upper = device["min_temperature_degc"] * flat, device["max_temperature_degc"] * flat
         initial, give = device["initial_temperature_degc"], device["end_tolerance_k"]
         lower[-1], upper[-1] = max(lower[-1], initial - give), min(upper[-1], initial + give)
-        sides = ((1.0, device["cop_heating"], device["max_heating_kw"]), (-1.0, device["cop_cooling"], device["max_cooling_kw"]))
-        legs = [Leg(1.0, way * (1 - a) * resistance * cop * flat, most * flat) for way, cop, most in sides if most > 0]
+        heating, cooling = (1.0, "heating"), (-1.0, "cooling")
+        sides = [(way * device[f"cop_{word}"], device[f"max_{word}_kw"]) for way, word in (heating, cooling)]
+        legs = [Leg(1.0, (1 - a) * resistance * cop * flat, most * flat) for cop, most in sides if most > 0]
         room = Reservoir(a * flat, (1 - a) * (outdoor + resistance * gains), lower, upper, initial, legs)
         part, state, _ = room.part(device["flexible"], self.calls)
-        part.cost = self.hours * device["discomfort_cost_eur_per_k2h"] * cp.sum_squares(state - device["set_point_degc"])
+        discomfort = self.hours * device["discomfort_cost_eur_per_k2h"]
+        part.cost = discomfort * cp.sum_squares(state - device["set_point_degc"])
         return part
 
     def _heat_pump(self, device: Mapping[str, Any]) -> Part:

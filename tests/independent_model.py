@@ -48,6 +48,9 @@ class CaseData:
     columns: dict[str, dict[str, np.ndarray]]
     grids: dict[str, dict[str, list[dict[str, str]]]]
 
+    def networks(self, kind: str) -> list[dict[str, Any]]:
+        return [network for network in self.table["network"] if network["kind"] == kind]
+
 
 def read_case(folder: Path, grids: Path, variant: str | None = None) -> CaseData:
     """The case in a folder, with a variant's changes."""
@@ -97,7 +100,7 @@ def _columns(path: Path, start: datetime, periods: int, step_minutes: int) -> di
 
 @dataclass
 class AgentModel:
-    """An agent: its cost in EUR, its constraints, and its side of every coupling, {(coupling, quantity): expression}."""
+    """An agent: its cost in EUR, its constraints, its side of every coupling, {(coupling, quantity): expression}."""
 
     cost: Any
     constraints: list[Any]
@@ -107,37 +110,43 @@ class AgentModel:
 
 def transmission(case: CaseData, grid: Mapping[str, Any]) -> AgentModel:
     """DC power flow by distribution factors: f = H (injections), with costs divided by the number of feeders."""
-    tables = case.grids[grid["name"]]
-    (below,) = (n for n in case.table["network"] if n["kind"] == "distribution")
-    hours, periods, feeders = case.hours, case.periods, below["feeders"]
+    tables, periods = case.grids[grid["name"]], case.periods
+    (below,) = case.networks("distribution")
     order = {row["bus"]: i for i, row in enumerate(tables["bus"])}
     scale = grid["load_scale"] * case.public[grid["load_profile"]]
     load = np.outer([float(row["Pd_MW"]) for row in tables["bus"]], scale)
-    at_feeders = np.eye(len(order))[order[str(below["upstream_bus"])]]
-    load[at_feeders == 1.0] = 0.0
-    rows = [r for r in tables["gen"] if float(r[f"Pmax_MW_{grid['cost_set']}"]) > 0]
-    column = lambda key: np.array([float(r[f"{key}_{grid['cost_set']}"]) for r in rows])  # noqa: E731
-    most, c1, c2 = column("Pmax_MW"), column("cost_c1_USD_per_MWh"), column("cost_c2_USD_per_MW2h")
-    p, up, down = (cp.Variable((len(rows), periods), nonneg=True) for _ in range(3))
-    z = {(f"{below['name']}-{grid['name']}", q): cp.Variable(periods) for q in QUANTITIES}
-    feeder_p, feeder_up, feeder_down = z.values()
-    units = np.eye(len(order))[:, [order[r["bus"]] for r in rows]]
-    injection = units @ p - load - cp.outer(at_feeders, feeders * feeder_p)
+    at_feeders = order[str(below["upstream_bus"])]
+    load[at_feeders] = 0.0
+    units = [row for row in tables["gen"] if float(row[f"Pmax_MW_{grid['cost_set']}"]) > 0]
+    p, up, down = (cp.Variable((len(units), periods), nonneg=True) for _ in range(3))
+    z = {(f"{below['name']}-{grid['name']}", quantity): cp.Variable(periods) for quantity in QUANTITIES}
+    feeders_mw, feeders_up, feeders_down = (below["feeders"] * value for value in z.values())
+    at_units, at_bus = np.eye(len(order))[:, [order[row["bus"]] for row in units]], np.eye(len(order))[at_feeders]
+    injection = at_units @ p - load - cp.outer(at_bus, feeders_mw)
     factors, rating = _distribution_factors(tables, order)
-    flow, limit = factors @ injection, np.outer(grid["rating_scale"] * rating, np.ones(periods))
-    ramp = np.outer(grid["ramp_share_per_hour"] * hours * most, np.ones(periods))
+    limit = np.outer(grid["rating_scale"] * rating, np.ones(periods))
+    constraints = [cp.sum(injection, axis=0) == 0, factors @ injection <= limit, factors @ injection >= -limit]
+    for way, own, bought in (("up", up, feeders_up), ("down", down, feeders_down)):
+        need = grid[f"reserve_{way}_share"] * load.sum(axis=0)
+        constraints += [cp.sum(own, axis=0) + bought >= need, bought >= 0, bought <= need]
+    cost, limits = _generators(case, grid, units, p, up, down)
+    return AgentModel(cost / below["feeders"], constraints + limits, z, {"generation_mw": cp.sum(p, axis=0)})
+
+
+def _generators(
+    case: CaseData, grid: Mapping[str, Any], units: list[dict[str, str]], p: Any, up: Any, down: Any
+) -> tuple[Any, list[Any]]:
+    """Costs in EUR and limits of the generators' powers and reserves, (units, periods) in MW."""
+    keys = ("Pmin_MW", "Pmax_MW", "cost_c1_USD_per_MWh", "cost_c2_USD_per_MW2h")
+    least, most, c1, c2 = (np.array([float(row[f"{key}_{grid['cost_set']}"]) for row in units]) for key in keys)
+    ramp = (grid["ramp_share_per_hour"] * case.hours * most)[:, None] * np.ones(case.periods)
     step = p[:, 1:] - p[:, :-1]
-    ceiling, floor = np.outer(most, np.ones(periods)), np.outer(column("Pmin_MW"), np.ones(periods))
-    need_up, need_down = (grid[f"reserve_{way}_share"] * load.sum(axis=0) for way in ("up", "down"))
-    constraints = [cp.sum(injection, axis=0) == 0, flow <= limit, flow >= -limit]
-    constraints += [p + up <= ceiling, p - down >= floor, up <= ramp, down <= ramp]
-    constraints += [step <= ramp[:, 1:], step >= -ramp[:, 1:]]
-    constraints += [cp.sum(up, axis=0) + feeders * feeder_up >= need_up, feeder_up >= 0, feeders * feeder_up <= need_up]
-    constraints += [cp.sum(down, axis=0) + feeders * feeder_down >= need_down]
-    constraints += [feeder_down >= 0, feeders * feeder_down <= need_down]
+    limits = [p + up <= most[:, None] * np.ones(case.periods), p - down >= least[:, None] * np.ones(case.periods)]
+    limits += [up <= ramp, down <= ramp, step <= ramp[:, 1:], step >= -ramp[:, 1:]]
     energy = cp.sum(c1 @ p) + cp.sum(c2 @ cp.square(p))
-    reserve = grid["reserve_cost_eur_per_mwh"] * cp.sum(up + down) + RESERVE_QUADRATIC_COST * cp.sum_squares(cp.vstack([up, down]))
-    return AgentModel(hours * (energy + reserve) / feeders, constraints, z, {"generation_mw": cp.sum(p, axis=0)})
+    held = cp.vstack([up, down])
+    reserve = grid["reserve_cost_eur_per_mwh"] * cp.sum(held) + RESERVE_QUADRATIC_COST * cp.sum_squares(held)
+    return case.hours * (energy + reserve), limits
 
 
 def _distribution_factors(tables: Mapping[str, Any], order: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -153,11 +162,11 @@ def _distribution_factors(tables: Mapping[str, Any], order: Mapping[str, int]) -
 
 @dataclass
 class FlowPoint:
-    """An AC state: branch flows p, q, squared current l and squared voltage v of the sending end, (branches, periods)."""
+    """An AC state: branch flows p, q, squared current and squared voltage v of the sending end, (branches, periods)."""
 
     p: np.ndarray
     q: np.ndarray
-    l: np.ndarray
+    current: np.ndarray
     v: np.ndarray
 
 
@@ -222,7 +231,8 @@ def distribution(case: CaseData, network: Mapping[str, Any], points: Mapping[str
     constraints = [support <= most, support >= -most, up >= 0, down >= 0]
     steer, inside, roots = 0.0, {}, {}
     for name, moved in (("base", p), ("up", p - up), ("down", p + down)):
-        drawn = feeder.p_mw + at @ moved, feeder.q_mvar + at @ cp.multiply(tangent[:, None], moved) + at_support @ support
+        reactive = at @ cp.multiply(tangent[:, None], moved) + at_support @ support
+        drawn = feeder.p_mw + at @ moved, feeder.q_mvar + reactive
         flows, rows = _scenario(feeder, network, points[name], *drawn)
         constraints += rows
         inside[name], roots[name] = (*drawn, *flows), feeder.root_branches @ flows[0]
@@ -241,14 +251,14 @@ def _scenario(
     """(P, Q, v of the nodes, l) of one scenario, and its equations and limits."""
     r, x = feeder.r[:, None], feeder.x[:, None]
     p, q, v, current = (cp.Variable(point.p.shape) for _ in range(4))
-    sending, tangent = feeder.sending(v), [2 * point.p / point.v, 2 * point.q / point.v, -point.l / point.v]
+    sending, tangent = feeder.sending(v), [2 * point.p / point.v, 2 * point.q / point.v, -point.current / point.v]
     moves = zip(tangent, (p - point.p, q - point.q, sending - point.v), strict=True)
     limit = np.outer(feeder.most_current**2, np.ones(point.p.shape[1]))
     rows = [
         p - feeder.children @ p - cp.multiply(r, current) == drawn_p,
         q - feeder.children @ q - cp.multiply(x, current) == drawn_q,
         v == sending - 2 * (cp.multiply(r, p) + cp.multiply(x, q)) + cp.multiply(r**2 + x**2, current),
-        current == point.l + sum(cp.multiply(slope, move) for slope, move in moves),
+        current == point.current + sum(cp.multiply(slope, move) for slope, move in moves),
         current <= limit,
         v >= network["voltage_min_pu"] ** 2,
         v <= network["voltage_max_pu"] ** 2,
@@ -287,33 +297,30 @@ class Solution:
 
 def solve(case: CaseData, corrections: int, points: Mapping[str, FlowPoint] | None = None) -> Solution:
     """Solve with the flows linearised at the points (none: the fixed load alone), correct them, and solve again."""
-    (network,) = (n for n in case.table["network"] if n["kind"] == "distribution")
     if points is None:
-        feeder = FeederData(case, network)
+        feeder = FeederData(case, *case.networks("distribution"))
         points = dict.fromkeys(SCENARIOS, feeder.sweep(feeder.p_mw, feeder.q_mvar))
     for _ in range(corrections + 1):
-        solution = _solve_once(case, network, points)
+        solution = _solve_once(case, points)
         points = solution.points
     return solution
 
 
-def _solve_once(case: CaseData, network: Mapping[str, Any], points: Mapping[str, FlowPoint]) -> Solution:
-    (grid,) = (n for n in case.table["network"] if n["kind"] == "transmission")
-    agents = {network["name"]: distribution(case, network, points), grid["name"]: transmission(case, grid)}
-    for table in case.table["agent"]:
-        model = CommunityModel(case, table["name"])
-        coupling = f"{table['name']}-{table['network']}"
-        agents[table["name"]] = AgentModel(model.cost, model.constraints, {(coupling, q): e for q, e in model.boundary.items()})
+def _solve_once(case: CaseData, points: Mapping[str, FlowPoint]) -> Solution:
+    (grid,), (network,) = case.networks("transmission"), case.networks("distribution")
+    dso = distribution(case, network, points)
+    agents = {network["name"]: dso, grid["name"]: transmission(case, grid)}
+    agents |= {agent["name"]: _community(case, agent) for agent in case.table["agent"]}
     sides: dict[tuple[str, str], dict[str, Any]] = {}
     for name, agent in agents.items():
         for key, expression in agent.boundary.items():
             sides.setdefault(key, {})[name] = expression
     ties = {key: _tie(key[0], both) for key, both in sides.items()}
-    steer = agents[network["name"]].inside["steer"]
     cost = sum(agent.cost for agent in agents.values())
-    problem = cp.Problem(cp.Minimize(cost + steer), [*ties.values(), *(c for a in agents.values() for c in a.constraints)])
+    constraints = [*ties.values(), *(row for agent in agents.values() for row in agent.constraints)]
+    problem = cp.Problem(cp.Minimize(cost + dso.inside["steer"]), constraints)
     problem.solve(solver=cp.CLARABEL, tol_gap_abs=GAP, tol_gap_rel=GAP, tol_feas=GAP, ignore_dpp=True)
-    moved, error = _exact(FeederData(case, network), agents[network["name"]].inside)
+    moved, error = _exact(FeederData(case, network), dso.inside)
     return Solution(
         objective_eur=float(cost.value),
         cost_eur={name: float(agent.cost.value) for name, agent in agents.items()},
@@ -323,6 +330,11 @@ def _solve_once(case: CaseData, network: Mapping[str, Any], points: Mapping[str,
         points=moved,
         flow_error_pu=error,
     )
+
+
+def _community(case: CaseData, agent: Mapping[str, Any]) -> AgentModel:
+    model, coupling = CommunityModel(case, agent["name"]), f"{agent['name']}-{agent['network']}"
+    return AgentModel(model.cost, model.constraints, {(coupling, key): value for key, value in model.boundary.items()})
 
 
 def _tie(coupling: str, sides: Mapping[str, Any]) -> Any:
@@ -338,5 +350,5 @@ def _exact(feeder: FeederData, inside: Mapping[str, Any]) -> tuple[dict[str, Flo
     for name in SCENARIOS:
         drawn_p, drawn_q, _, _, v, current = (expression.value for expression in inside[name])
         points[name] = feeder.sweep(drawn_p, drawn_q)
-        errors += [np.abs(points[name].l - current).max(), np.abs(points[name].v - feeder.sending(v)).max()]
+        errors += [np.abs(points[name].current - current).max(), np.abs(points[name].v - feeder.sending(v)).max()]
     return points, float(max(errors))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import admm
@@ -72,6 +72,7 @@ def test_relay_all_puts_every_agent_first_and_every_relay_second() -> None:
 TWO_AGENTS = st.lists(st.sampled_from("abcdefg"), min_size=2, max_size=2, unique=True).map("".join)
 
 
+@settings(deadline=None)
 @given(st.lists(TWO_AGENTS, min_size=1, max_size=12))
 def test_any_graph_is_split(ends: list[str]) -> None:
     couplings = _graph(*ends)

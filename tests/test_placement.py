@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import admm
@@ -38,6 +38,7 @@ def test_ties_do_not_depend_on_the_order_of_the_weights() -> None:
     assert list(one) == list("abcop")
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.01, 10.0), min_size=1, max_size=6), st.integers(1, 3))
 def test_the_slowest_rank_is_within_a_third_of_the_best_possible(times: list[float], ranks: int) -> None:
     """Against all placements, tried one by one (Graham 1969)."""

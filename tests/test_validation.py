@@ -60,7 +60,7 @@ def test_missing_files_get_a_suggestion_only_where_a_name_is_close(tmp_path: Pat
 
 
 def test_a_folder_or_a_broken_link_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read .Is a directory"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_text(tmp_path)
     os.symlink(tmp_path / "nowhere", tmp_path / "link")
     with pytest.raises(InputError, match="file not found"):
@@ -83,7 +83,7 @@ def test_a_folder_or_a_broken_link_is_refused(tmp_path: Path) -> None:
         ),
         (
             {"wheels": [{"name": "left", "radius_cm": 30}]},
-            "cart.toml: cart: wheel 'left': unknown key 'radius_cm'; did you mean 'radius_m'? (and 1 more in the same place)",
+            "cart.toml: cart: wheel 'left': unknown key 'radius_cm'; did you mean 'radius_m'? (and 1 more",
         ),
         ({"wheels": [{"name": "left", "radius_m": 0}]}, "wheel 'left': radius_m is 0, expected greater than 0"),
         ({"wheels": [{"name": 3, "radius_m": 1}]}, "cart.toml: cart: wheel: name is 3, expected text"),

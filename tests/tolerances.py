@@ -6,3 +6,9 @@ SOLVER = 1e-6
 """Relative difference of two interior-point optima of one problem."""
 FLOW_PU = 5e-5
 """Per-unit voltage of a corrected linear flow against an AC power flow."""
+LOSS_SHARE = 1e-3
+"""Losses of a period against an AC power flow, as a share."""
+OF_TURNOVER = 1e-4
+"""Objective of a run against the optimum, as a share of the boundary turnover."""
+VIOLATION_PU = 1e-5
+"""Violation of an agent's own rows, per unit of their scale."""
