@@ -25,6 +25,7 @@ from admm.history import HistoryWriter, write_boundary, write_private
 from admm.launch import launched_under_mpi
 from admm.output import BOUNDARY, HISTORY, OutputFolder, result_summary, versions
 from admm.progress import ProgressPrinter
+from admm.words import closing_words
 from networks.case import DIGEST_SIZE, SIGNS, Case, load_case
 
 EXIT_NOT_CONVERGED, EXIT_INTERRUPTED = 3, 130
@@ -42,7 +43,7 @@ def run(given: argparse.Namespace) -> int:
     comm = world()
     with abort_on_exception(comm):
         try:
-            return _run(given, MpiTransport(comm, given.deadline))
+            return _run(given, MpiTransport(comm, given.deadline) if comm.Get_size() > 1 else InProcessTransport())
         except TielineError as error:
             error.already_reported = comm.Get_rank() != 0  # every rank raises it, one says so
             raise
@@ -64,7 +65,9 @@ def _run(given: argparse.Namespace, transport: Transport) -> int:
     return _conclude(case, given, result, out, reports) if driving else 0
 
 
-def _solve(case: Case, agents: Mapping[str, Agent], transport: Transport, settings: Settings | None = None) -> Result | None:
+def _solve(
+    case: Case, agents: Mapping[str, Agent], transport: Transport, settings: Settings | None = None
+) -> Result | None:
     return solve(agents, case.couplings, settings, transport)
 
 
@@ -77,7 +80,8 @@ def _drive(
     out: OutputFolder,
 ) -> Result:
     """The run on the driving rank: history and progress go along with it."""
-    print(_headline(case, given, transport.ranks))
+    where = f"{transport.ranks} ranks" if transport.ranks > 1 else "one process"
+    print(f"{case.headline()}; penalty {given.penalty}, {where}")
     with _History(out) as history, ProgressPrinter() as show:
 
         def record(progress: Progress) -> None:
@@ -92,7 +96,9 @@ def _plain_name(case: str) -> str:
     return case.rstrip("/").split("/")[-1].replace(":", "-")
 
 
-def _prepare(given: argparse.Namespace, transport: Transport, out: OutputFolder) -> tuple[Case, Settings, dict[str, Agent]]:
+def _prepare(
+    given: argparse.Namespace, transport: Transport, out: OutputFolder
+) -> tuple[Case, Settings, dict[str, Agent]]:
     """Everything that can be wrong with the input; under MPI a rank's error reaches all ranks."""
     try:
         settings = Settings(
@@ -146,14 +152,18 @@ class _History:
 
 
 def _finish_agents(case: Case, agents: Mapping[str, Agent], out: OutputFolder) -> dict[str, Any]:
-    """Write this rank's private results; what is told of them: digests, worst violation, the AC check."""
+    """Write this rank's private results; what is told of them: a digest, the worst violation, the AC check."""
     from networks.distribution import DistributionAgent
+    from subproblems.reservoir import simultaneous
 
     facts: dict[str, Any] = {"digest": case.private_digest(agents)}
     facts["violation_pu"] = max((agent.violation() for agent in agents.values()), default=0.0)
+    facts["simultaneous_kw"] = 0.0
     for name, agent in agents.items():
         solution = agent.solution()
         write_private(out.private(name), solution, agent.units(), agent.cost_eur())
+        overlaps = simultaneous(solution).values()
+        facts["simultaneous_kw"] = max([facts["simultaneous_kw"], *(float(kw.max()) for kw in overlaps)])
         if isinstance(agent, DistributionAgent):
             check = agent.ac_check()
             facts.setdefault("ac", []).append([check.max_voltage_error_pu, check.max_loss_error])
@@ -177,10 +187,11 @@ def _conclude(case: Case, given: argparse.Namespace, result: Result, out: Output
         "max_violation_pu": max(fact["violation_pu"] for fact in facts),
         "ac_max_voltage_error_pu": max(error for fact in facts for error, _ in fact.get("ac", [])),
         "ac_max_loss_error": max(error for fact in facts for _, error in fact.get("ac", [])),
+        "max_simultaneous_kw": max(fact["simultaneous_kw"] for fact in facts),
     }
     summary |= _against_reference(case, summary)
     out.complete(summary)
-    print(_closing_words(result, summary, out))
+    print(closing_words(result, summary, str(out.path)))
     if result.status is Status.INTERRUPTED:
         return EXIT_INTERRUPTED
     return 0 if result.converged else EXIT_NOT_CONVERGED
@@ -199,38 +210,6 @@ def _against_reference(case: Case, summary: dict[str, Any]) -> dict[str, Any]:
         return {"reference_objective_eur": None, "gap_to_reference": None}
     gap = (summary["objective_eur"] - reference["objective_eur"]) / reference["turnover_eur"]
     return {"reference_objective_eur": reference["objective_eur"], "gap_to_reference": gap}
-
-
-def _headline(case: Case, given: argparse.Namespace, ranks: int) -> str:
-    horizon = case.horizon
-    where = f"{ranks} ranks" if ranks > 1 else "one process"
-    return (
-        f"{case.name}: {len(case.communities)} communities, {len(case.operators)} operators, {horizon.periods} periods of "
-        f"{horizon.step_minutes} minutes from {horizon.start:%Y-%m-%d %H:%MZ}; penalty {given.penalty}, {where}"
-    )
-
-
-def _closing_words(result: Result, summary: dict[str, Any], out: OutputFolder) -> str:
-    seen, timing = result.residuals, result.timing
-    gap = summary["gap_to_reference"]
-    objective = "not shared" if result.objective is None else f"{result.objective:.4f} EUR"
-    parts = [
-        ("status", result.status.value),
-        ("iterations", f"{result.iterations}"),
-        ("objective", objective),
-        ("gap to reference", "unknown (tieline centralised CASE --save-reference)" if gap is None else f"{gap:+.1e} of turnover"),
-        ("primal residual", f"{seen.primal:.3g} (tolerance {seen.primal_tolerance:.3g})"),
-        ("dual residual", f"{seen.dual:.3g} (tolerance {seen.dual_tolerance:.3g})"),
-        ("largest mismatch", f"{seen.mismatch:.2e} of scale"),
-        ("agents' constraints", f"largest violation {summary['max_violation_pu']:.1e} per unit"),
-        ("AC check", f"voltages within {summary['ac_max_voltage_error_pu']:.1e} pu, losses within "
-                     f"{100 * summary['ac_max_loss_error']:.3f} % of pandapower's, all periods"),
-        ("time", f"{timing.wall:.2f} s: agents {timing.agents:.2f}, operators {timing.operators:.2f}, communication "
-                 f"{timing.communication:.2f}, waiting {timing.waiting:.2f}, engine {timing.engine:.2f}"),
-        ("exchanged", f"{result.bytes_exchanged / 1e6:.2f} MB"),
-        ("results", f"{out.path}/"),
-    ]  # fmt: skip
-    return "\n".join(f"  {name:20} {words}" for name, words in parts)
 
 
 # -------------------------------------------------------------- centralised
@@ -262,8 +241,11 @@ def centralised(given: argparse.Namespace) -> int:
     write_boundary(out / BOUNDARY, found.solution.boundary(), SIGNS)
     out.complete(summary)
     if given.save_reference:
-        case.folder.save_reference(case.name, {k: summary[k] for k in ("case_sha256", "objective_eur", "turnover_eur")})
-    print(f"  objective            {found.solution.objective_eur:.4f} EUR (turnover {found.solution.turnover_eur:.2f} EUR)")
+        kept = ("case_sha256", "objective_eur", "turnover_eur")
+        case.folder.save_reference(case.name, {key: summary[key] for key in kept})
+    print(
+        f"  objective            {found.solution.objective_eur:.4f} EUR (turnover {found.solution.turnover_eur:.2f} EUR)"
+    )
     print(f"  flow corrections     {found.corrections}, flows exact within {found.flow_error_pu:.1e} pu")
     print(f"  time                 {found.seconds:.2f} s\n  results              {out.path}/")
     return 0
@@ -292,8 +274,9 @@ def cases(given: argparse.Namespace) -> int:
         folder = open_case(name)
         print(f"{name:28} {folder.table.title}")
         for variant in folder.table.variant:
-            horizon = open_case(f"{name}:{variant}").horizon
-            print(f"{name + ':' + variant:28} from {horizon.start:%Y-%m-%d %H:%MZ}, {horizon.periods} x {horizon.step_minutes} min")
+            full = f"{name}:{variant}"
+            horizon = open_case(full).horizon
+            print(f"{full:28} from {horizon.start:%Y-%m-%d %H:%MZ}, {horizon.periods} x {horizon.step_minutes} min")
     return 0
 
 

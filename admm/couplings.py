@@ -31,7 +31,9 @@ class Quantity:
 
     def __post_init__(self) -> None:
         if isinstance(self.periods, bool) or not isinstance(self.periods, (int, np.integer)) or self.periods < 1:
-            raise InputError(f"quantity '{self.name}': periods is {self.periods!r}, expected a whole number of at least 1")
+            raise InputError(
+                f"quantity '{self.name}': periods is {self.periods!r}, expected a whole number of at least 1"
+            )
         for key in ("scale", "price_scale"):
             value = getattr(self, key)
             if not isinstance(value, (int, float, np.number)) or not np.isfinite(value) or value <= 0:

@@ -1,7 +1,7 @@
 """The loop: two-block Gauss-Seidel ADMM over a coupling graph, and nothing else.
 
-    for every coupling: lower value y, upper value z, price = multiplier of (y - z)
-    first side answers, second side answers, price <- price + penalty * (y - z)
+for every coupling: lower value y, upper value z, price = multiplier of (y - z)
+first side answers, second side answers, price <- price + penalty * (y - z)
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def _boundary_as_given(name: str, layout: Layout) -> AgentBoundary:
     return replace(boundary, keys=tuple((given_name(c), quantity, periods) for c, quantity, periods in boundary.keys))
 
 
-def _owned_agents(
-    agents: Mapping[str, Agent], layout: Layout, sides: Sides, transport: Transport
-) -> dict[str, Agent]:
+def _owned_agents(agents: Mapping[str, Agent], layout: Layout, sides: Sides, transport: Transport) -> dict[str, Agent]:
     """The agents of this rank, relays among them, each checked."""
     owned = dict(agents)
     for name, agent in owned.items():
@@ -141,7 +139,12 @@ class _Run:
         for name in names:
             self.accept(name, answers[name])
         moved = self.transport.traffic
-        apart = moved.communication_seconds - traffic.communication_seconds + moved.waiting_seconds - traffic.waiting_seconds
+        apart = (
+            moved.communication_seconds
+            - traffic.communication_seconds
+            + moved.waiting_seconds
+            - traffic.waiting_seconds
+        )
         self.seconds[part] += time.perf_counter() - began - apart
 
     def question(self, name: str) -> Question:
@@ -196,7 +199,7 @@ class _Run:
         return None if None in costs else float(sum(costs))
 
     def test(self, seen: updates.Residuals) -> Status:
-        """Whether to go on. A stop counts only at the final accuracy, with every answer exact and every model settled."""
+        """Whether to go on. A stop counts at the final accuracy only, with exact answers and settled models."""
         settings, now = self.settings, self.history[-1]
         if settings.callback is not None and settings.callback(now):
             return Status.STOPPED
@@ -292,7 +295,9 @@ def _boundary_results(layout: Layout, sides: Sides, state: State) -> dict[str, d
     found: dict[str, dict[str, BoundaryResult]] = {}
     for block in layout.blocks:
         name, at = given_name(block.coupling.name), block.entries
-        here = BoundaryResult(state.lower[at].copy(), state.upper[at].copy(), state.price[at].copy(), block.quantity.unit)
+        here = BoundaryResult(
+            state.lower[at].copy(), state.upper[at].copy(), state.price[at].copy(), block.quantity.unit
+        )
         quantities = found.setdefault(name, {})
         if block.coupling.lower in sides.relays:
             here = replace(quantities[block.quantity.name], upper=here.upper)

@@ -107,9 +107,7 @@ def _colour(couplings: Sequence[Coupling]) -> dict[str, int]:
     colour: dict[str, int] = {}
     for part in _walk(_neighbours(couplings)):
         relay_sides = {side for name, side in part.items() if name.startswith(RELAY)}
-        if len(relay_sides) == 1:
-            swap = relay_sides == {0}
-        else:
-            swap = 2 * sum(part.values()) > len(part)
+        most_are_second = 2 * sum(part.values()) > len(part)
+        swap = relay_sides == {0} if len(relay_sides) == 1 else most_are_second
         colour.update({name: side ^ swap for name, side in part.items()})
     return colour

@@ -170,9 +170,7 @@ def check_question_fits(name: str, boundary: AgentBoundary, question: Question) 
     for label in ("price", "reference", "penalty"):
         array = np.asarray(getattr(question, label))
         if array.shape != (boundary.size,):
-            raise InputError(
-                f"agent '{name}': question.{label} has shape {array.shape}, expected {(boundary.size,)}"
-            )
+            raise InputError(f"agent '{name}': question.{label} has shape {array.shape}, expected {(boundary.size,)}")
         if np.isnan(array).any() or (label != "penalty" and np.isinf(array).any()):
             raise InputError(f"agent '{name}': question.{label} has a value that is not a finite number")
 

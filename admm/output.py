@@ -14,6 +14,8 @@ from admm.errors import InputError
 from admm.state import Result
 
 SUMMARY, HISTORY, BOUNDARY, PRIVATE = "summary.json", "history.h5", "boundary.h5", "private"
+UNFINISHED = (".tmp", ".part")
+"""Endings of files that a killed run may leave behind."""
 PACKAGES = ("numpy", "scipy", "osqp", "piqp", "clarabel", "pandapower", "mpi4py", "h5py")
 
 
@@ -36,9 +38,12 @@ class OutputFolder:
             raise InputError(f"--out {self.path}: {existing} is a file, expected a folder; choose another name")
         if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
             raise InputError(f"--out {self.path}: {existing} may not be written to; choose another folder")
-        foreign = [p.name for p in self._content() if p.name not in (SUMMARY, HISTORY, BOUNDARY, PRIVATE)]
+        ours = (SUMMARY, HISTORY, BOUNDARY, PRIVATE)
+        foreign = [p.name for p in self._content() if p.name not in ours and p.suffix not in UNFINISHED]
         if foreign:
-            raise InputError(f"--out {self.path}: holds '{foreign[0]}', which is no result; choose an empty or new folder")
+            raise InputError(
+                f"--out {self.path}: holds '{foreign[0]}', which is no result; choose an empty or new folder"
+            )
 
     def _content(self) -> list[Path]:
         return sorted(self.path.iterdir()) if os.path.isdir(self.path) else []
@@ -52,7 +57,9 @@ class OutputFolder:
             for old in [self / HISTORY, self / BOUNDARY, *(self / PRIVATE).glob("*.h5")]:
                 old.unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(f"--out {self.path}: cannot be written ({error.strerror}); choose another folder") from None
+            raise InputError(
+                f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"
+            ) from None
 
     def complete(self, summary: dict[str, Any]) -> None:
         """Write summary.json by a temporary file and a rename; `complete` is its last key."""

@@ -62,7 +62,9 @@ class Settings:
         policy_for(self.penalty)  # each run makes its own; a wrong name shows here
         whole = isinstance(self.max_iterations, (int, np.integer)) and not isinstance(self.max_iterations, bool)
         if not whole or self.max_iterations < 1:
-            raise InputError(f"settings: max_iterations is {self.max_iterations!r}, expected a whole number of at least 1")
+            raise InputError(
+                f"settings: max_iterations is {self.max_iterations!r}, expected a whole number of at least 1"
+            )
         for key in ("consensus_tolerance", "optimality_tolerance", "absolute_tolerance", "final_accuracy"):
             _check_positive(key, getattr(self, key))
         if self.relative_tolerance != 0:

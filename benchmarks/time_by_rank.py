@@ -43,7 +43,9 @@ def measure(ranks: int, case: str) -> dict[str, float]:
     row = {"ranks": ranks, "iterations": summary["iterations"], "command_seconds": round(command_seconds, 3)}
     row |= {"run_seconds": round(summary["wall_seconds"], 3)}
     row |= {f"{part}_seconds": round(summary[f"{part}_seconds"], 4) for part in PARTS}
-    row["engine_and_communication_share"] = round((row["engine_seconds"] + row["communication_seconds"]) / row["run_seconds"], 4)
+    row["engine_and_communication_share"] = round(
+        (row["engine_seconds"] + row["communication_seconds"]) / row["run_seconds"], 4
+    )
     return row | {"versions": summary["versions"]}
 
 
@@ -75,7 +77,8 @@ def markdown(rows: list[dict[str, float]], repeats: int) -> str:
     keys = [key for key in rows[0] if key != "versions"]
     lines = ["| " + " | ".join(key.replace("_", " ") for key in keys) + " |", "| --- " * len(keys) + "|"]
     lines += ["| " + " | ".join(str(row[key]) for key in keys) + " |" for row in rows]
-    note = f"Median of {repeats} runs on {available_cores()} cores; `command seconds` has start-up in it. {rows[0]['versions']}."
+    where = f"Median of {repeats} runs on {available_cores()} cores"
+    note = f"{where}; `command seconds` has start-up and the AC check in it. {rows[0]['versions']}."
     return "\n".join([*lines, "", note, ""])
 
 

@@ -63,7 +63,9 @@ def measure(problem: Problem, penalty: str, solver: str, cap: int) -> Row:
 
 
 def markdown(rows: list[Row]) -> str:
-    head = "| problem | penalty | cap | Boyd's test | yardstick | engine's stop | gap at end | mismatch at end | seconds |"
+    head = (
+        "| problem | penalty | cap | Boyd's test | yardstick | engine's stop | gap at end | mismatch at end | seconds |"
+    )
     lines = [head, "| --- " * 9 + "|"]
     for row in rows:
         counts = (row.boyd_iterations, row.yardstick_iterations, row.stop_iterations)
@@ -71,7 +73,9 @@ def markdown(rows: list[Row]) -> str:
         cells += [f"{row.gap_at_end:.1e}", f"{row.mismatch_at_end:.1e}", f"{row.wall_seconds:.1f}"]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     solver = rows[0].solver
-    return "\n".join([*lines, "", f"Agents solved by {solver}; iterations; gap as a share of turnover. {versions()}.", ""])
+    return "\n".join(
+        [*lines, "", f"Agents solved by {solver}; iterations; gap as a share of turnover. {versions()}.", ""]
+    )
 
 
 def main() -> None:

@@ -55,6 +55,14 @@ class Case:
     def name(self) -> str:
         return self.folder.name
 
+    def headline(self) -> str:
+        """What the case is, in a line."""
+        horizon = self.horizon
+        return (
+            f"{self.name}: {len(self.communities)} communities, {len(self.operators)} operators, "
+            f"{horizon.periods} periods of {horizon.step_minutes} minutes from {horizon.start:%Y-%m-%d %H:%MZ}"
+        )
+
     @property
     def communities(self) -> dict[str, AgentTable]:
         return {agent.name: agent for agent in self.table.agent}

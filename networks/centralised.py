@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from admm import SolverError
 from admm.couplings import Layout
 from networks.case import Case

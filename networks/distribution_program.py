@@ -351,7 +351,7 @@ class DistributionProgram:
         return [np.zeros(limit.lower.shape, dtype=bool) for limit in self.limits]
 
     def missing_rows(self, x: np.ndarray, masks: Sequence[np.ndarray], accuracy: float) -> list[np.ndarray] | None:
-        """The masks with the rows that x breaks by more than accuracy, and those near their limit; None if it breaks none."""
+        """The masks with all rows near their limit, if x breaks one by more than accuracy; None if it breaks none."""
         slacks = [np.where(mask, np.inf, limit.slack(x)) for limit, mask in zip(self.limits, masks, strict=True)]
         if not any((slack < -accuracy).any() for slack in slacks):
             return None

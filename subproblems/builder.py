@@ -109,13 +109,19 @@ class Builder:
 
     def cost_of_deviation(self, block: Block, quadratic: Any, target: Any) -> None:
         """Add quadratic * (x - target)^2 for every entry."""
-        weight, target = self._spread(block.name, quadratic, block.length), self._spread(block.name, target, block.length)
+        weight, target = (
+            self._spread(block.name, quadratic, block.length),
+            self._spread(block.name, target, block.length),
+        )
         self.cost(block, linear=-2.0 * weight * target, quadratic=weight)
         self.constant += float(weight @ target**2)
 
     def proximal(self, block: Block, weight: Any, center: Any = 0.0) -> None:
         """Add 1/2 weight * (x - center)^2 to the solve, not to the cost."""
-        self._proximal[block.name] = (self._spread(block.name, weight, block.length), self._spread(block.name, center, block.length))
+        self._proximal[block.name] = (
+            self._spread(block.name, weight, block.length),
+            self._spread(block.name, center, block.length),
+        )
 
     def _index(self, block: Block) -> int:
         return list(self._variables).index(block.name)

@@ -49,9 +49,7 @@ class MonolithicSolution:
         return found
 
 
-def solve_monolithic(
-    programs: Mapping[str, QuadraticProgram], couplings: Sequence[Coupling]
-) -> MonolithicSolution:
+def solve_monolithic(programs: Mapping[str, QuadraticProgram], couplings: Sequence[Coupling]) -> MonolithicSolution:
     """Solve all programs as one. Raises InfeasibleError, with the constraints in conflict, or SolverError."""
     layout = Layout(couplings)
     names = list(programs)
@@ -64,7 +62,9 @@ def solve_monolithic(
     rows = [sp.diags(1 / _scale_of(programs[n], "row_scale", programs[n].l.size)) @ programs[n].A for n in names]
     A = sp.vstack([sp.block_diag(rows), sp.diags(1 / layout.scale) @ ties], format="csc") @ sp.diags(scale)
     lower, upper = (_stacked_bounds(programs, names, key, layout.size) for key in ("l", "u"))
-    x, multiplier = _clarabel(sp.diags(scale) @ P @ sp.diags(scale) / money, scale * q / money, A, lower, upper, programs)
+    x, multiplier = _clarabel(
+        sp.diags(scale) @ P @ sp.diags(scale) / money, scale * q / money, A, lower, upper, programs
+    )
     x = scale * x
     split = {n: x[start[n] : start[n] + programs[n].size] for n in names}
     price = multiplier[-layout.size :] * money / layout.scale
@@ -101,9 +101,7 @@ def _ties(
     return sp.csc_matrix(entries, shape=(layout.size, size))
 
 
-def _values(
-    layout: Layout, programs: Mapping[str, QuadraticProgram], x: Mapping[str, np.ndarray]
-) -> np.ndarray:
+def _values(layout: Layout, programs: Mapping[str, QuadraticProgram], x: Mapping[str, np.ndarray]) -> np.ndarray:
     """The lower agents' boundary values, shape (n,)."""
     keys = [(b.coupling.lower, (b.coupling.name, b.quantity.name)) for b in layout.blocks]
     return np.concatenate([x[agent][programs[agent].boundary[key]] for agent, key in keys])

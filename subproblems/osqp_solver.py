@@ -114,7 +114,10 @@ class OsqpSolver:
         status, reason = STATUSES.get(info.status_val, (AnswerStatus.FAILED, f"OSQP status {info.status}"))
         worst = max(info.prim_res, info.dual_res)
         if info.status_val == ITERATION_LIMIT and not worst <= USABLE_BELOW:
-            status, reason = AnswerStatus.FAILED, f"OSQP's iteration limit, with residuals of {worst:.1e}: check scales and bounds"
+            status, reason = (
+                AnswerStatus.FAILED,
+                f"OSQP's iteration limit, with residuals of {worst:.1e}: check scales and bounds",
+            )
         if not status.usable:
             self._x, self._y = np.zeros(self._n), np.zeros(self._m)
             self._solver.warm_start(x=self._x.copy(), y=self._y.copy())

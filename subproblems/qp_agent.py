@@ -51,7 +51,9 @@ class QPAgent:
             if key not in wanted:
                 raise InputError(f"{self.qp.name}: boundary {key} belongs to no coupling of this agent")
             if at.size != wanted[key]:
-                raise InputError(f"{self.qp.name}: boundary {key} has {at.size} positions, expected {wanted[key]} periods")
+                raise InputError(
+                    f"{self.qp.name}: boundary {key} has {at.size} positions, expected {wanted[key]} periods"
+                )
         for key in wanted.keys() - self.qp.boundary.keys():
             raise InputError(f"{self.qp.name}: has no boundary for the coupling quantity {key}")
 
@@ -75,7 +77,9 @@ class QPAgent:
     def update(self, qp: QuadraticProgram) -> None:
         """Take new numbers on the same pattern; the solver is kept and stays warm."""
         same = (qp.size, qp.A.nnz, qp.P.nnz) == (self.qp.size, self.qp.A.nnz, self.qp.P.nnz)
-        if not (same and np.array_equal(qp.A.indices, self.qp.A.indices) and np.array_equal(qp.P.indices, self.qp.P.indices)):
+        if not (
+            same and np.array_equal(qp.A.indices, self.qp.A.indices) and np.array_equal(qp.P.indices, self.qp.P.indices)
+        ):
             raise InputError(f"{qp.name}: an update may change numbers only, not the pattern of P or A")
         self.qp = qp
         self._scale_program()

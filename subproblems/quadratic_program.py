@@ -87,7 +87,9 @@ class QuadraticProgram:
         try:
             matrix = sp.csc_matrix(getattr(self, key), dtype=float, copy=True)
         except (TypeError, ValueError):
-            raise self._error(f"{key} is {type(getattr(self, key)).__name__}, expected a sparse matrix of numbers") from None
+            raise self._error(
+                f"{key} is {type(getattr(self, key)).__name__}, expected a sparse matrix of numbers"
+            ) from None
         if not np.isfinite(matrix.data).all():
             raise self._error(f"{key} has an entry that is not a finite number")
         matrix.sort_indices()
@@ -131,7 +133,9 @@ class QuadraticProgram:
                 raise self._error(f"{key} has a value that is not above 0")
         taken = np.concatenate([*self.boundary.values()]) if self.boundary else np.empty(0, int)
         if np.unique(taken).size != taken.size:
-            raise self._error("a variable stands for two boundary values: give each its own variable and tie them by a row")
+            raise self._error(
+                "a variable stands for two boundary values: give each its own variable and tie them by a row"
+            )
         _check_convex(self)
 
     @property

@@ -72,18 +72,18 @@ def test_congestion_makes_communities_prices_differ(optimum):
     assert spread.argmax() in range(8, 20)
 
 
-@pytest.mark.parametrize(("agent", "period"), [("ec04-shops", 11), ("ec01-homes", 3), ("ec10-solar", 19)])
+@pytest.mark.parametrize(("agent", "period"), [("ec04-shops", 11), ("ec01-homes", 3), ("ec07-village", 12)])
 def test_a_price_is_what_a_little_more_load_costs(case, optimum, agent, period):
     """Put a constant load behind a community's meter: the cost rises by price times load.
 
-    The cost is convex in the load, so the price lies between the slopes on both sides; at a kink it may
-    be anywhere between, elsewhere all three are equal.
+    The cost is convex in the load, so the price lies between the slopes on both sides. (Where a community's
+    own connection limit binds, as at ec10-solar in period 19, its load is worth the limit's multiplier less.)
     """
     price = optimum.solution.boundary()[f"{agent}-dso"]["p_mw"].price[period]
     less, same, more = (_cost_with_load(case, optimum, agent, period, extra) for extra in (-EXTRA_MW, 0.0, EXTRA_MW))
     slopes = np.array([same - less, more - same]) / EXTRA_MW
     assert slopes[0] - PRICE_SHARE * price <= price <= slopes[1] + PRICE_SHARE * price
-    assert slopes == pytest.approx(price, rel=0.05)
+    assert slopes == pytest.approx(price, rel=1e-2)
 
 
 def _cost_with_load(case: Case, optimum: Centralised, agent: str, period: int, extra_mw: float) -> float:

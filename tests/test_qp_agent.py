@@ -26,7 +26,9 @@ def boundary(scale: float = 1.0) -> AgentBoundary:
 def program(energy_mwh: float = 6.0, size: float = 1.0) -> QuadraticProgram:
     """0 <= p <= 3 size, sum p = energy size, cost p^2 / size + t p: the same problem at every size."""
     builder = Builder("boiler")
-    p = builder.variable("boiler.p_mw", PERIODS, 0.0, 3.0 * size, unit="MW", scale=size, bound_name="boiler: power limit")
+    p = builder.variable(
+        "boiler.p_mw", PERIODS, 0.0, 3.0 * size, unit="MW", scale=size, bound_name="boiler: power limit"
+    )
     builder.rows("boiler: energy need", [(p, np.ones((1, PERIODS)))], energy_mwh * size, energy_mwh * size, scale=size)
     builder.cost(p, linear=np.arange(PERIODS, dtype=float), quadratic=1.0 / size)
     builder.boundary("a-b", "p_mw", p)
@@ -64,7 +66,11 @@ def test_answers_equal_highs_at_every_size(solver, size):
     qp = program(size=size)
     agent = QPAgent(qp, solver=solver)
     agent.prepare(boundary(size))
-    for asked in (question(0, 0, 0), question([3, 1, 0, -2], size, 7 / size), question([3, 1, 0, -2], 2 * size, PENALTIES / size)):
+    for asked in (
+        question(0, 0, 0),
+        question([3, 1, 0, -2], size, 7 / size),
+        question([3, 1, 0, -2], 2 * size, PENALTIES / size),
+    ):
         answer = agent.answer(asked)
         assert answer.status is AnswerStatus.SOLVED
         np.testing.assert_allclose(answer.values, by_highs(qp, asked), atol=10 * SOLVER * size)
@@ -144,7 +150,12 @@ def test_strided_arrays_do_not_reach_osqp():
     """OSQP reads raw memory: a strided view must be copied first."""
     wide = np.arange(2.0 * PERIODS)
     strided = wide[::2]
-    numbers = Numbers(sp.csc_matrix(sp.eye(PERIODS)), strided, sp.csc_matrix(sp.eye(PERIODS)), *np.full((2, PERIODS), [[-99.0], [99.0]]))
+    numbers = Numbers(
+        sp.csc_matrix(sp.eye(PERIODS)),
+        strided,
+        sp.csc_matrix(sp.eye(PERIODS)),
+        *np.full((2, PERIODS), [[-99.0], [99.0]]),
+    )
     solver = OsqpSolver(numbers)
     solver.solve(numbers, 1e-8)
     np.testing.assert_allclose(solver.solve(numbers, 1e-8).x, -strided, atol=SOLVER)

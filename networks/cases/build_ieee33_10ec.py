@@ -25,7 +25,11 @@ PUBLIC = {
     "transmission_load_pu": "load_hv_grid_mixed_pu",
 }
 HOME, SHOP, OFFICE = "load_household_mix_pu", "load_commercial_mix_pu", "load_office_weekday_pu"
-HEAT_SINGLE, HEAT_MULTI, HEAT_SHOP = "heat_household_single_family_pu", "heat_household_multi_family_pu", "heat_commercial_pu"
+HEAT_SINGLE, HEAT_MULTI, HEAT_SHOP = (
+    "heat_household_single_family_pu",
+    "heat_household_multi_family_pu",
+    "heat_commercial_pu",
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ COMMUNITIES = {
     "ec07-village": (32, Community("village: homes, shops, cars, wash houses", 280, {HOME: 90, SHOP: 50}, 1,
         [pv(110), battery(120, 50), fleet(vehicles("cars", 20, 18.0, 31.0, (26, 45), **V2G)), heat_pump(50, 200),
          shiftable("laundry", (8.0, 20.0, 120.0, 30.0))], heat={HEAT_MULTI: 120})),
-    "ec08-works": (29, Community("works with cars of the shift and a process to shift", 420, {OFFICE: 120, SHOP: 120}, 2,
+    "ec08-works": (29, Community("works with cars of two shifts and a process to shift", 420, {OFFICE: 120, SHOP: 120}, 2,
         [pv(260), fleet(vehicles("shift", 40, 6.0, 14.0, (22, 42)), vehicles("late-shift", 25, 14.0, 22.0, (24, 44))),
          shiftable("process", (6.0, 14.0, 240.0, 60.0), (14.0, 22.0, 200.0, 60.0))])),
     "ec09-hotel": (22, Community("hotel and baths", 240, {SHOP: 110, HOME: 30}, 0,

@@ -1,0 +1,43 @@
+"""What `tieline run` says at its end: a name and its words a line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from admm.state import Result
+
+UNKNOWN_GAP = "unknown (tieline centralised CASE --save-reference)"
+
+
+def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
+    """The result as a person wants to read it."""
+    seen, gap, overlap_kw = result.residuals, summary["gap_to_reference"], summary["max_simultaneous_kw"]
+    parts = {
+        "status": result.status.value,
+        "iterations": str(result.iterations),
+        "objective": "not shared" if result.objective is None else f"{result.objective:.4f} EUR",
+        "gap to reference": UNKNOWN_GAP if gap is None else f"{gap:+.1e} of the boundary turnover",
+        "primal residual": f"{seen.primal:.3g} (tolerance {seen.primal_tolerance:.3g})",
+        "dual residual": f"{seen.dual:.3g} (tolerance {seen.dual_tolerance:.3g})",
+        "largest mismatch": f"{seen.mismatch:.2e} of scale",
+        "agents' constraints": f"largest violation {summary['max_violation_pu']:.1e} per unit",
+        "AC check": _ac_words(summary),
+        "charge + discharge": f"up to {overlap_kw:.1f} kW at once" if overlap_kw else "never at once",
+        "time": _time_words(result),
+        "exchanged": f"{result.bytes_exchanged / 1e6:.2f} MB",
+        "results": f"{folder}/",
+    }
+    return "\n".join(f"  {name:20} {words}" for name, words in parts.items())
+
+
+def _ac_words(summary: dict[str, Any]) -> str:
+    voltage, losses = summary["ac_max_voltage_error_pu"], summary["ac_max_loss_error"]
+    return f"voltages within {voltage:.1e} pu, losses within {losses:.3%} of pandapower's, in all periods"
+
+
+def _time_words(result: Result) -> str:
+    timing = result.timing
+    return (
+        f"{timing.wall:.2f} s: agents {timing.agents:.2f}, operators {timing.operators:.2f}, "
+        f"communication {timing.communication:.2f}, waiting {timing.waiting:.2f}, engine {timing.engine:.2f}"
+    )
