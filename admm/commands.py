@@ -243,9 +243,8 @@ def centralised(given: argparse.Namespace) -> int:
     if given.save_reference:
         kept = ("case_sha256", "objective_eur", "turnover_eur")
         case.folder.save_reference(case.name, {key: summary[key] for key in kept})
-    print(
-        f"  objective            {found.solution.objective_eur:.4f} EUR (turnover {found.solution.turnover_eur:.2f} EUR)"
-    )
+    solution = found.solution
+    print(f"  objective            {solution.objective_eur:.4f} EUR (turnover {solution.turnover_eur:.2f} EUR)")
     print(f"  flow corrections     {found.corrections}, flows exact within {found.flow_error_pu:.1e} pu")
     print(f"  time                 {found.seconds:.2f} s\n  results              {out.path}/")
     return 0

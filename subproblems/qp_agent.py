@@ -8,6 +8,7 @@ curvature of about one. An absolute tolerance then bounds the boundary error as 
 from __future__ import annotations
 
 import time
+from importlib import import_module
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,8 +17,12 @@ from admm import AgentBoundary, Answer, AnswerStatus, InputError, Question
 from admm.interfaces import check_question_fits
 from subproblems.infeasibility import explain
 from subproblems.quadratic_program import INFINITE, QuadraticProgram
-from subproblems.solver import Numbers, SolverAnswer, make_solver
+from subproblems.solver import Numbers, QpSolver, SolverAnswer
 
+SOLVERS = {
+    "osqp": ("subproblems.osqp_solver", "OsqpSolver"),
+    "piqp": ("subproblems.piqp_solver", "PiqpSolver"),
+}
 INNER_SHARE = 0.5
 """The solver's tolerance as a share of the accuracy that is asked for."""
 
@@ -31,8 +36,8 @@ class QPAgent:
     def __init__(self, qp: QuadraticProgram, solver: str = "osqp", shares_cost: bool = True) -> None:
         if not isinstance(qp, QuadraticProgram):
             raise InputError(f"QPAgent got {type(qp).__name__}, expected a QuadraticProgram")
-        if solver not in ("osqp", "piqp"):
-            raise InputError(f"{qp.name}: solver is '{solver}', expected 'osqp' or 'piqp'")
+        if solver not in SOLVERS:
+            raise InputError(f"{qp.name}: solver is '{solver}', expected one of {', '.join(SOLVERS)}")
         self.qp, self.solver_name, self.shares_cost = qp, solver, shares_cost
         self.x: np.ndarray | None = None
         self.y: np.ndarray | None = None
@@ -89,7 +94,7 @@ class QPAgent:
         check_question_fits(self.qp.name, self._boundary, question)
         numbers = self._numbers(question)
         if self._solver is None:
-            self._solver = make_solver(self.solver_name, numbers)
+            self._solver = _make_solver(self.solver_name, numbers)
         found = self._solver.solve(numbers, INNER_SHARE * question.accuracy)
         return self._answer(found, time.perf_counter() - began)
 
@@ -154,3 +159,9 @@ def _upper_with_full_diagonal(P: sp.csc_matrix) -> tuple[sp.csc_matrix, np.ndarr
     full = sp.csc_matrix((data, (np.concatenate([upper.row, at]), np.concatenate([upper.col, at]))), (n, n))
     full.sort_indices()
     return full, full.indptr[1:] - 1
+
+
+def _make_solver(name: str, numbers: Numbers) -> QpSolver:
+    """A solver by its name; imported here, so that only the one in use has to be installed."""
+    module, kind = SOLVERS[name]
+    return getattr(import_module(module), kind)(numbers)

@@ -33,7 +33,7 @@ class SolverAnswer:
 
 @dataclass
 class Numbers:
-    """The numbers of one problem; `changed` names those that differ from the last solve."""
+    """The numbers of one problem, see the top of the module."""
 
     P: sp.csc_matrix
     q: np.ndarray
@@ -59,16 +59,3 @@ def contiguous(array: np.ndarray, size: int, what: str, infinite: bool = False) 
     if np.isnan(copy).any() or (not infinite and np.isinf(copy).any()):
         raise InputError(f"solver: {what} has a value that is not a finite number")
     return copy
-
-
-def make_solver(name: str, numbers: Numbers) -> QpSolver:
-    """A solver by its name: "osqp", or "piqp" where it is installed."""
-    if name == "osqp":
-        from subproblems.osqp_solver import OsqpSolver
-
-        return OsqpSolver(numbers)
-    if name == "piqp":
-        from subproblems.piqp_solver import PiqpSolver
-
-        return PiqpSolver(numbers)
-    raise InputError(f"solver is '{name}', expected 'osqp' or 'piqp'")

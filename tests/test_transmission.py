@@ -146,7 +146,7 @@ def test_periods_with_ramps_ratings_and_reserves_equal_highs():
     grid = replace(grid, generators=generators)
     load = np.array([0.7, 0.76, 0.82])[:, None] * grid.load_mw
     expected = highs_cost(grid, load, up=20.0, down=15.0, hours=0.5)
-    agent, answer = solve(model_of(grid, load, up=20.0, down=15.0, hours=0.5))
+    _, answer = solve(model_of(grid, load, up=20.0, down=15.0, hours=0.5))
     assert answer.cost_eur == pytest.approx(expected, rel=SOLVER)
     loose = highs_cost(
         replace(grid, generators=[replace(one, ramp_mw_per_hour=1e4) for one in generators]), load, 0.0, 0.0, 0.5
