@@ -173,13 +173,15 @@ class Case:
                 grid = _transmission_from_json(source)
             else:
                 grid = read_transmission_csv(source, cost_set=network.cost_set)
-        share, price = network.ramp_share_per_hour, network.reserve_cost_eur_per_mwh
+        reserve = {
+            "reserve_cost_eur_per_mwh": network.reserve_cost_eur_per_mwh,
+            "reserve_quadratic_cost_eur_per_mw2h": network.reserve_quadratic_cost_eur_per_mw2h,
+        }
+        share = network.ramp_share_per_hour
         return replace(
             grid,
             branches=[replace(b, rating_mw=b.rating_mw * network.rating_scale) for b in grid.branches],
-            generators=[
-                replace(g, ramp_mw_per_hour=share * g.p_max_mw, reserve_cost_eur_per_mwh=price) for g in grid.generators
-            ],
+            generators=[replace(g, ramp_mw_per_hour=share * g.p_max_mw, **reserve) for g in grid.generators],
         )
 
     # ---------------------------------------------------------------- agents
@@ -230,7 +232,10 @@ class Case:
             load_q_mvar=np.outer(profile, feeder.load_q_mvar),
             connections=tuple(connections),
             upstream=coupling_name(network.name, network.upstream),
-            supports=tuple(ReactiveSupport(str(s.bus), s.q_max_mvar) for s in network.reactive_support),
+            supports=tuple(
+                ReactiveSupport(str(s.bus), s.q_max_mvar, s.quadratic_cost_eur_per_mvar2h)
+                for s in network.reactive_support
+            ),
             substation_limit_mva=limit,
             loss_price_eur_per_mwh=self.table.prices.energy_eur_per_mwh,
         )

@@ -63,6 +63,9 @@ class ReactiveSupport(Attributes):
     label: ClassVar[str] = "reactive_support"
     bus: Bus = Field(description="its bus")
     q_max_mvar: Positive = Field(description="largest supply or absorption")
+    quadratic_cost_eur_per_mvar2h: NotNegative = Field(
+        default=0.1, description="cost of its squared set point, an hour"
+    )
 
 
 class DistributionTable(Attributes):
@@ -87,7 +90,7 @@ class DistributionTable(Attributes):
     current_limit_scale: Positive = Field(default=1.0, description="factor on the source's current limits")
     load_profile: Series = Field(default=1.0, description="column of the public profiles, or a number")
     load_scale: NotNegative = Field(default=1.0, description="factor on the source's loads")
-    reactive_support: tuple[ReactiveSupport, ...] = ()
+    reactive_support: tuple[ReactiveSupport, ...] = Field(default=(), description="list of the entries below")
     solve_ms: Positive | None = Field(default=None, description="measured time of one answer, to balance ranks")
 
     @model_validator(mode="after")
@@ -116,13 +119,16 @@ class TransmissionTable(Attributes):
         default=0.5, description="largest change of a generator an hour, as a share of its capacity"
     )
     reserve_up_share: NotNegative = Field(
-        default=0.0, description="up reserve required, as a share of the load of the period"
+        default=0.0, description="up reserve required, as a share of the period's load without the feeders"
     )
     reserve_down_share: NotNegative = Field(
-        default=0.0, description="down reserve required, as a share of the load of the period"
+        default=0.0, description="down reserve required, as a share of the period's load without the feeders"
     )
     reserve_cost_eur_per_mwh: NotNegative = Field(
         default=5.0, description="a generator's price of reserve, per MW and hour"
+    )
+    reserve_quadratic_cost_eur_per_mw2h: NotNegative = Field(
+        default=0.02, description="its rise: cost of the squared reserve of a generator, an hour"
     )
     solve_ms: Positive | None = Field(default=None, description="measured time of one answer, to balance ranks")
 

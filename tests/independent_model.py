@@ -93,8 +93,6 @@ def _columns(path: Path, start: datetime, periods: int, step_minutes: int) -> di
     return {n: np.array([float(row[n]) for row in rows]).reshape(periods, -1).mean(axis=1) for n in names}
 
 
-
-
 # ------------------------------------------------------------------------------------------- grids
 
 

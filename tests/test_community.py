@@ -236,8 +236,12 @@ def test_wrong_horizons_are_refused_in_words(start, periods, step, words):
         Horizon(start, periods, step)
 
 
-def test_the_document_holds_the_attributes_as_they_are():
-    command = [sys.executable, "-m", "subproblems.devices"]
+@pytest.mark.parametrize(
+    ("module", "document"),
+    [("subproblems.devices", "subproblems/README.md"), ("networks", "networks/README.md")],
+)
+def test_the_documents_hold_the_attributes_as_they_are(module, document):
+    command = [sys.executable, "-m", module]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    document = (ROOT / "subproblems" / "README.md").read_text(encoding="utf-8")
-    assert printed.strip() in document, "run python -m subproblems.devices and put what it prints into the README"
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert printed.strip() in text, f"run python -m {module} and put what it prints into {document}"

@@ -4,4 +4,7 @@ from subproblems.community import Community
 from subproblems.devices import DEVICES, EvClass, Window
 from subproblems.devices.tables import attribute_tables
 
-print(attribute_tables([Community, *DEVICES.values(), EvClass, Window]), end="")
+MODELS = [Community, *DEVICES.values(), EvClass, Window]
+
+if __name__ == "__main__":
+    print(attribute_tables({model.label: model for model in MODELS}), end="")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from subproblems.devices.attributes import Attributes, unit_of
 
+UNITS = {"_pu": "pu", "_mva": "MVA", "_mvar": "Mvar", "_kw": "kW", "_ms": "ms", "_minutes": "min", "_hours": "h"}
+UNITS |= {"_eur_per_mwh": "EUR/MWh", "_eur_per_mvar2h": "EUR/(Mvar^2 h)", "_eur_per_mw2h": "EUR/(MW^2 h)"}
+"""Units by the end of a name, for fields that state no unit beside it."""
 BOUND_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 HEADER = "| attribute | unit | default | bounds | meaning |\n| --- | --- | --- | --- | --- |"
 
 
-def attribute_tables(models: Iterable[type[Attributes]]) -> str:
-    """One headed table a model."""
-    return "\n".join(f"### {model.label}\n\n{_table(model)}\n" for model in models)
+def attribute_tables(models: Mapping[str, type[Attributes]]) -> str:
+    """One table a model, under its heading."""
+    return "\n".join(f"### {heading}\n\n{_table(model)}\n" for heading, model in models.items())
 
 
 def _table(model: type[Attributes]) -> str:
@@ -27,14 +30,17 @@ def _row(name: str, field: FieldInfo) -> str:
     meaning = field.description or "its name in messages and results"
     if (field.json_schema_extra or {}).keys() >= {"ge", "le"}:
         meaning += " (number or column)"
-    return f"| `{name}` | {unit_of(field)} | {_default(field)} | {_bounds(field)} | {meaning} |"
+    unit = unit_of(field) or next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
+    return f"| `{name}` | {unit} | {_default(field)} | {_bounds(field)} | {meaning} |"
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value: Any = field.default
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value) if isinstance(value, str) else "none"
 
 
 def _bounds(field: FieldInfo) -> str:

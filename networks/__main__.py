@@ -1,0 +1,29 @@
+"""Print the attributes of a case file as Markdown: python -m networks"""
+
+from networks.case_file import (
+    AgentTable,
+    DistributionTable,
+    HorizonTable,
+    PriceTable,
+    ReactiveSupport,
+    TransmissionTable,
+)
+from subproblems.devices.tables import attribute_tables
+
+TABLES = {
+    "`[horizon]`": HorizonTable,
+    "`[prices]`": PriceTable,
+    '`[[network]]` of kind "distribution"': DistributionTable,
+    "an entry of its `reactive_support`": ReactiveSupport,
+    '`[[network]]` of kind "transmission"': TransmissionTable,
+    "`[[agent]]`": AgentTable,
+}
+
+
+def case_tables() -> str:
+    """One headed table a part of case.toml."""
+    return attribute_tables(TABLES)
+
+
+if __name__ == "__main__":
+    print(case_tables(), end="")
