@@ -13,7 +13,6 @@ import pytest
 
 from tests.case_tools import BUNDLED_CASE, copy_case, edit
 from tests.tolerances import EXACT
-from tests.traced_run import MARK
 
 PROGRAM = str(Path(__file__).with_name("traced_run.py"))
 AGENTS = 12
@@ -29,11 +28,10 @@ def run_on(mpirun, tmp_path_factory):
 
     @cache
     def run(ranks: int) -> tuple[Path, list[list[str]]]:
-        out = tmp_path_factory.mktemp("runs") / f"on-{ranks}"
-        done = mpirun(ranks, PROGRAM, "run", BUNDLED_CASE, "--out", str(out))
+        out, traces = tmp_path_factory.mktemp("runs") / f"on-{ranks}", tmp_path_factory.mktemp("traces")
+        done = mpirun(ranks, PROGRAM, str(traces), "run", BUNDLED_CASE, "--out", str(out))
         assert done.returncode == 0, done.stderr
-        lines = [line.partition(MARK)[2] for line in done.stdout.splitlines() if MARK in line]
-        return out, [json.loads(line) for line in lines]
+        return out, [json.loads(trace.read_text(encoding="utf-8")) for trace in sorted(traces.iterdir())]
 
     return run
 

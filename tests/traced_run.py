@@ -1,17 +1,17 @@
-"""Runs `tieline` and prints which private files this process opened, one JSON line. Started under mpirun by tests.
+"""Runs `tieline` and writes which private files this process opened. Started under mpirun by tests.
 
-python tests/traced_run.py COMMAND ARGUMENT...
+python tests/traced_run.py FOLDER COMMAND ARGUMENT...     writes FOLDER/PID.json: lines printed by many ranks would mix
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 from admm.cli import main
 
-MARK = "OPENED "
 opened: set[str] = set()
 
 
@@ -23,6 +23,6 @@ def record(event: str, arguments: tuple) -> None:
 
 if __name__ == "__main__":
     sys.addaudithook(record)
-    code = main(sys.argv[1:])
-    print(MARK + json.dumps(sorted(opened)), flush=True)
+    code = main(sys.argv[2:])
+    Path(sys.argv[1], f"{os.getpid()}.json").write_text(json.dumps(sorted(opened)), encoding="utf-8")
     raise SystemExit(code)
