@@ -121,9 +121,8 @@ def _dispatch(given: argparse.Namespace) -> int:
     try:
         return getattr(commands, given.command)(given)
     except TielineError as error:
-        if getattr(error, "already_reported", False):
-            return error.exit_code
-        print(f"tieline: {error}", file=sys.stderr)
+        if not error.said_elsewhere:
+            print(f"tieline: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("tieline: interrupted", file=sys.stderr)

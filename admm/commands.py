@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from admm import (
-    Agent,
     InProcessTransport,
     InputError,
     Progress,
@@ -26,7 +25,7 @@ from admm.launch import launched_under_mpi
 from admm.output import BOUNDARY, HISTORY, OutputFolder, result_summary, versions
 from admm.progress import ProgressPrinter
 from admm.words import closing_words
-from networks.case import DIGEST_SIZE, SIGNS, Case, load_case
+from networks.case import DIGEST_SIZE, SIGNS, Case, CaseAgent, load_case
 
 EXIT_NOT_CONVERGED, EXIT_INTERRUPTED = 3, 130
 
@@ -45,7 +44,7 @@ def run(given: argparse.Namespace) -> int:
         try:
             return _run(given, MpiTransport(comm, given.deadline) if comm.Get_size() > 1 else InProcessTransport())
         except TielineError as error:
-            error.already_reported = comm.Get_rank() != 0  # every rank raises it, one says so
+            error.said_elsewhere = comm.Get_rank() != 0
             raise
 
 
@@ -66,7 +65,7 @@ def _run(given: argparse.Namespace, transport: Transport) -> int:
 
 
 def _solve(
-    case: Case, agents: Mapping[str, Agent], transport: Transport, settings: Settings | None = None
+    case: Case, agents: Mapping[str, CaseAgent], transport: Transport, settings: Settings | None = None
 ) -> Result | None:
     return solve(agents, case.couplings, settings, transport)
 
@@ -75,7 +74,7 @@ def _drive(
     case: Case,
     given: argparse.Namespace,
     settings: Settings,
-    agents: Mapping[str, Agent],
+    agents: Mapping[str, CaseAgent],
     transport: Transport,
     out: OutputFolder,
 ) -> Result:
@@ -98,7 +97,7 @@ def _plain_name(case: str) -> str:
 
 def _prepare(
     given: argparse.Namespace, transport: Transport, out: OutputFolder
-) -> tuple[Case, Settings, dict[str, Agent]]:
+) -> tuple[Case, Settings, dict[str, CaseAgent]]:
     """Everything that can be wrong with the input; under MPI a rank's error reaches all ranks."""
     try:
         settings = Settings(
@@ -151,7 +150,7 @@ class _History:
             self._writer.close()
 
 
-def _finish_agents(case: Case, agents: Mapping[str, Agent], out: OutputFolder) -> dict[str, Any]:
+def _finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder) -> dict[str, Any]:
     """Write this rank's private results; what is told of them: a digest, the worst violation, the AC check."""
     from networks.distribution import DistributionAgent
     from subproblems.reservoir import simultaneous

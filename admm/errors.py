@@ -2,9 +2,13 @@
 
 
 class TielineError(Exception):
-    """Base of every error that Tieline raises on purpose."""
+    """Base of every error that Tieline raises on purpose.
+
+    said_elsewhere: every rank raises an error that ends a run; it is set on all but the one that says so.
+    """
 
     exit_code = 1
+    said_elsewhere = False
 
 
 class InputError(TielineError, ValueError):

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from admm.errors import TielineError
 from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, timed_answer
@@ -58,6 +58,7 @@ class InProcessTransport:
         try:
             return {name: future.result() for name, future in futures.items()}
         finally:
+            wait(futures.values())  # nothing may go on in an agent after an error or an interrupt
             # Concurrent OSQP solves leave OSQP's own Ctrl-C handler behind.
             if threading.current_thread() is threading.main_thread() and handler is not None:
                 signal.signal(signal.SIGINT, handler)

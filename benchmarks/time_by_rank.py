@@ -7,7 +7,6 @@ of median wall time. Writes results/time_by_rank.csv, .md and .png. Needs an mpi
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import time
 from pathlib import Path
 
 from admm.transport import available_cores
+from benchmarks.tables import markdown_table, write_csv
 
 RESULTS = Path(__file__).parent / "results"
 CASE, RANKS = "ieee33-10ec", (1, 2, 3, 11)
@@ -73,15 +73,6 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def markdown(rows: list[dict[str, float]], repeats: int) -> str:
-    keys = [key for key in rows[0] if key != "versions"]
-    lines = ["| " + " | ".join(key.replace("_", " ") for key in keys) + " |", "| --- " * len(keys) + "|"]
-    lines += ["| " + " | ".join(str(row[key]) for key in keys) + " |" for row in rows]
-    where = f"Median of {repeats} runs on {available_cores()} cores"
-    note = f"{where}; `command seconds` has start-up and the AC check in it. {rows[0]['versions']}."
-    return "\n".join([*lines, "", note, ""])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
@@ -91,12 +82,10 @@ def main() -> None:
     for ranks in RANKS:
         rows.append(median_of([measure(ranks, CASE) for _ in range(given.repeats)]))
         print(rows[-1], flush=True)
-    given.out.mkdir(parents=True, exist_ok=True)
-    with (given.out / "time_by_rank.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    (given.out / "time_by_rank.md").write_text(markdown(rows, given.repeats), encoding="utf-8")
+    write_csv(given.out / "time_by_rank.csv", rows)
+    where = f"Median of {given.repeats} runs on {available_cores()} cores"
+    note = f"{where}; `command seconds` has start-up and the AC check in it."
+    (given.out / "time_by_rank.md").write_text(markdown_table(rows, note), encoding="utf-8")
     draw(rows, given.out / "time_by_rank.png")
 
 

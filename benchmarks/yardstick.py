@@ -9,7 +9,6 @@ Writes results/yardstick.csv and results/yardstick.md.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import admm
 from admm.output import versions
 from benchmarks.problem_files import Problem, problem_names, read_problem
+from benchmarks.tables import markdown_table, write_csv
 
 RESULTS = Path(__file__).parent / "results"
 GAP_OF_TURNOVER, MISMATCH_OF_SCALE = 1e-4, 1e-3
@@ -62,22 +62,6 @@ def measure(problem: Problem, penalty: str, solver: str, cap: int) -> Row:
     return row
 
 
-def markdown(rows: list[Row]) -> str:
-    head = (
-        "| problem | penalty | cap | Boyd's test | yardstick | engine's stop | gap at end | mismatch at end | seconds |"
-    )
-    lines = [head, "| --- " * 9 + "|"]
-    for row in rows:
-        counts = (row.boyd_iterations, row.yardstick_iterations, row.stop_iterations)
-        cells = [row.problem, row.penalty, row.cap, *("not reached" if n is None else n for n in counts)]
-        cells += [f"{row.gap_at_end:.1e}", f"{row.mismatch_at_end:.1e}", f"{row.wall_seconds:.1f}"]
-        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    solver = rows[0].solver
-    return "\n".join(
-        [*lines, "", f"Agents solved by {solver}; iterations; gap as a share of turnover. {versions()}.", ""]
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--solver", default="piqp", choices=("osqp", "piqp"))
@@ -89,12 +73,10 @@ def main() -> None:
         for penalty, cap in CAPS.items():
             rows.append(measure(problem, penalty, given.solver, cap))
             print(rows[-1], flush=True)
-    given.out.mkdir(parents=True, exist_ok=True)
-    with (given.out / "yardstick.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    (given.out / "yardstick.md").write_text(markdown(rows), encoding="utf-8")
+    table = [asdict(row) | {"versions": versions()} for row in rows]
+    write_csv(given.out / "yardstick.csv", table)
+    note = f"Iterations until each test was met first; gap as a share of turnover; agents solved by {given.solver}."
+    (given.out / "yardstick.md").write_text(markdown_table(table, note), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -37,6 +38,19 @@ SIGNS = {
     "flex_up_mw": "positive: the lower agent can consume less; a negative price is paid to it",
     "flex_down_mw": "positive: the lower agent can consume more; a negative price is paid to it",
 }
+
+
+class CaseAgent(Agent, Protocol):
+    """An agent of a case, which also tells its owner what the result files and the summary need."""
+
+    def units(self) -> dict[str, str]:
+        """The unit of each block of `solution`."""
+
+    def cost_eur(self) -> float | None:
+        """Its own cost of the latest answer."""
+
+    def violation(self) -> float:
+        """Largest violation of its own constraints by the latest answer, per unit."""
 
 
 class Case:
@@ -186,7 +200,7 @@ class Case:
 
     # ---------------------------------------------------------------- agents
 
-    def build_agent(self, name: str, solver: str = "osqp") -> Agent:
+    def build_agent(self, name: str, solver: str = "osqp") -> CaseAgent:
         """The agent itself; reads the private file where it is a community. Raises InputError."""
         if name in self.communities:
             return QPAgent(self._community_program(self.communities[name]), solver=solver)

@@ -47,6 +47,7 @@ class DistributionAgent:
         self.model, self._solver, self._shares_cost = model, solver, shares_cost
         self.program: DistributionProgram | None = None
         self.corrections = 0
+        self._agent: QPAgent | None = None
 
     def prepare(self, boundary: AgentBoundary) -> None:
         slices = boundary.slices()
@@ -56,14 +57,17 @@ class DistributionAgent:
         self._errors: dict[str, FlowErrors] = {}
         self._boundary, self._points = boundary, self.program.first_points()
         self.program.linearised(self._points)
+        self._agent = None
         self._start(self.program.no_rows())
 
     def _start(self, masks: list[np.ndarray] | None) -> None:
         """Begin anew with other rows; None for all of them."""
         self._masks = masks
         qp = self.program.linearised(self._points, masks)
+        latest = None if self._agent is None else self._agent.x
         self._agent = QPAgent(qp, solver=self._solver, shares_cost=self._shares_cost)
         self._agent.prepare(self._boundary)
+        self._agent.x = latest  # what stands if the run is interrupted before the next answer
 
     def _community_entries(self, slices: dict[tuple[str, str], slice]) -> dict[int, slice]:
         """Where each community's p_mw stands in a question, by position among the connections."""
