@@ -49,7 +49,7 @@ class Settings:
     optimality_tolerance: float = 1e-4
     absolute_tolerance: float = 1e-4
     relative_tolerance: float = 1e-3
-    final_accuracy: float = 1e-6
+    final_accuracy: float = 1e-5
     time_limit_seconds: float | None = None
     initial_price: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     initial_values: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)

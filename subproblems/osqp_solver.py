@@ -44,6 +44,9 @@ STATUSES = {
 INTERRUPTED, ITERATION_LIMIT = 10, 7
 PROXIMAL, MOST_STEPS = 1e-2, 20
 """Curvature of the proximal steps, in scaled units, and how many are taken at most."""
+SETTLED = 10.0
+"""Gradient of the proximal term at which an answer has settled, per accuracy: what still moves then are private
+parts with hardly any cost, and the steps go on in the next answer."""
 UNSETTLED = "the answer still moves: the cost may fall without end (a bound or a positive cost is missing)"
 USABLE_BELOW = 1e-2
 """Residuals per unit at the iteration limit up to which an answer is still worth passing on as inaccurate."""
@@ -81,7 +84,7 @@ class OsqpSolver:
             self._solver.update(**self._vectors(numbers))
             answer = self._read(self._solver.solve(raise_error=False))
             iterations += answer.iterations
-            if not answer.status.usable or PROXIMAL * np.abs(answer.x - before).max() <= accuracy:
+            if not answer.status.usable or PROXIMAL * np.abs(answer.x - before).max() <= SETTLED * accuracy:
                 return replace(answer, iterations=iterations)
         return replace(answer, iterations=iterations, status=AnswerStatus.INACCURATE, reason=UNSETTLED)
 
