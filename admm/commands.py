@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from admm import (
@@ -92,7 +94,7 @@ def _drive(
 
 def _plain_name(case: str) -> str:
     """A case's name as the name of a folder."""
-    return case.rstrip("/").split("/")[-1].replace(":", "-")
+    return Path(case).resolve().name if os.path.isdir(case) else case.replace(":", "-")
 
 
 def _prepare(
@@ -177,6 +179,9 @@ def _conclude(case: Case, given: argparse.Namespace, result: Result, out: Output
     summary = {
         "case": case.name,
         "case_sha256": _case_digest(case, facts),
+        "start_utc": f"{case.horizon.start:%Y-%m-%dT%H:%MZ}",
+        "periods": case.horizon.periods,
+        "step_minutes": case.horizon.step_minutes,
         "scheme": given.scheme,
         "penalty": given.penalty,
         **result_summary(result),

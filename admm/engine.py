@@ -296,7 +296,11 @@ def _boundary_results(layout: Layout, sides: Sides, state: State) -> dict[str, d
     for block in layout.blocks:
         name, at = given_name(block.coupling.name), block.entries
         here = BoundaryResult(
-            state.lower[at].copy(), state.upper[at].copy(), state.price[at].copy(), block.quantity.unit
+            state.lower[at].copy(),
+            state.upper[at].copy(),
+            state.price[at].copy(),
+            block.quantity.unit,
+            block.quantity.scale,
         )
         quantities = found.setdefault(name, {})
         if block.coupling.lower in sides.relays:

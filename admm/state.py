@@ -21,8 +21,11 @@ class Status(Enum):
 
     RUNNING = "the run is not over"
     CONVERGED = "converged: both residual tests, the mismatch test and the objective test passed"
-    MAX_ITERATIONS = "stopped at the iteration limit: raise max_iterations, or use the adaptive penalty"
-    TIME_LIMIT = "stopped at the time limit: raise it, or continue from this result's prices and values"
+    MAX_ITERATIONS = (
+        "stopped at the iteration limit: raise max_iterations; where the mismatch no longer falls, "
+        "the agents' limits may not hold together (a centralised solve tells)"
+    )
+    TIME_LIMIT = "stopped at the time limit: raise it"
     INTERRUPTED = "interrupted by the user"
     STOPPED = "stopped by the callback"
 
@@ -144,12 +147,18 @@ class Progress:
 @dataclass(frozen=True)
 class BoundaryResult:
     """One quantity of one coupling: lower and upper values (in the unit) and price (EUR per unit and
-    period), each of shape (periods,)."""
+    period), each of shape (periods,). scale: nominal size, in the unit."""
 
     lower: np.ndarray
     upper: np.ndarray
     price: np.ndarray
     unit: str
+    scale: float = 1.0
+
+    @property
+    def mismatch(self) -> np.ndarray:
+        """|lower - upper| as a share of scale, shape (periods,)."""
+        return np.abs(self.lower - self.upper) / self.scale
 
 
 @dataclass(frozen=True)
@@ -184,7 +193,7 @@ class Result:
     residuals: Residuals
     boundary: dict[str, dict[str, BoundaryResult]]
     solutions: dict[str, Any]
-    history: tuple[Progress, ...]
+    history: tuple[Progress, ...] = field(repr=False)
     timing: Timing
     bytes_exchanged: int
     solve_seconds: dict[str, float]

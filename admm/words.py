@@ -6,6 +6,8 @@ from typing import Any
 
 from admm.state import Result
 
+AC_VOLTAGE_PU, AC_LOSS_SHARE = 5e-5, 1e-3
+"""What a converged schedule keeps against an AC power flow."""
 UNKNOWN_GAP = "unknown (tieline centralised CASE --save-reference)"
 
 
@@ -19,7 +21,7 @@ def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
         "gap to reference": UNKNOWN_GAP if gap is None else f"{gap:+.1e} of the boundary turnover",
         "primal residual": f"{seen.primal:.3g} (tolerance {seen.primal_tolerance:.3g})",
         "dual residual": f"{seen.dual:.3g} (tolerance {seen.dual_tolerance:.3g})",
-        "largest mismatch": f"{seen.mismatch:.2e} of scale",
+        "largest mismatch": f"{seen.mismatch:.2e} of scale, {_where_mismatch(result)}",
         "agents' constraints": f"largest violation {summary['max_violation_pu']:.1e} per unit",
         "AC check": _ac_words(summary),
         "charge + discharge": f"up to {overlap_kw:.1f} kW at once" if overlap_kw else "never at once",
@@ -30,9 +32,17 @@ def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
     return "\n".join(f"  {name:20} {words}" for name, words in parts.items())
 
 
+def _where_mismatch(result: Result) -> str:
+    """The coupling, quantity and period that disagree most."""
+    all_of = ((c, q, values.mismatch) for c, quantities in result.boundary.items() for q, values in quantities.items())
+    coupling, quantity, mismatch = max(all_of, key=lambda found: found[2].max())
+    return f"at {coupling}, {quantity}, period {int(mismatch.argmax())}"
+
+
 def _ac_words(summary: dict[str, Any]) -> str:
     voltage, losses = summary["ac_max_voltage_error_pu"], summary["ac_max_loss_error"]
-    return f"voltages within {voltage:.1e} pu, losses within {losses:.3%} of pandapower's, in all periods"
+    passed = "" if voltage <= AC_VOLTAGE_PU and losses <= AC_LOSS_SHARE else "NOT passed: "
+    return f"{passed}voltages within {voltage:.1e} pu, losses within {losses:.3%} of pandapower's, in all periods"
 
 
 def _time_words(result: Result) -> str:

@@ -27,7 +27,7 @@ def command(ranks: int, out: Path, case: str) -> list[str]:
     beside = Path(sys.executable).parent / "mpirun"
     mpirun = str(beside) if beside.is_file() else shutil.which("mpirun")
     if mpirun is None:
-        raise SystemExit("there is no mpirun: pip install 'tieline[mpi]'")
+        raise SystemExit("there is no mpirun: pip install mpich mpi4py")
     run = [sys.executable, "-m", "admm", "run", case, "--out", str(out)]
     return run if ranks == 1 else [mpirun, "-n", str(ranks), *run]
 

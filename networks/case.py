@@ -221,6 +221,12 @@ class Case:
     def _community_program(self, agent: AgentTable) -> QuadraticProgram:
         path = self.folder.file(agent.file)
         community = parse(Community, read_toml(path), path)
+        for key in ("import_limit_kw", "export_limit_kw"):
+            if getattr(community, key) > agent.connection_kw:
+                raise InputError(
+                    f"{path}: {key} = {getattr(community, key):g} is above connection_kw = {agent.connection_kw:g} of "
+                    f"agent '{agent.name}' in {self.folder.path.name}; both are in kW: lower the one or raise the other"
+                )
         own = path.with_suffix(".csv")
         profiles = self.profiles.with_file(own) if own.exists() else self.profiles
         coupling = coupling_name(agent.name, agent.network)

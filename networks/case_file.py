@@ -142,7 +142,7 @@ class AgentTable(Attributes):
     network: Name = Field(description="name of the distribution network that it is connected to")
     bus: Bus = Field(description="its bus there")
     file: str = Field(description="the private file, relative to the case folder")
-    connection_kw: Positive = Field(description="public size of the connection: scales its boundary values")
+    connection_kw: Positive = Field(description="size of the connection, public: scales its boundary values")
     power_factor: Annotated[float, Field(gt=0, le=1, strict=True)] = Field(
         default=1.0, description="at the meter: reactive power is p tan(acos(power_factor))"
     )

@@ -258,9 +258,7 @@ def read_feeder_csv(folder: Path | str, slack_voltage_pu: float = 1.0) -> Feeder
     """
     folder = Path(folder)
     buses = read_table(folder / "bus.csv", ["bus", "type", "base_kV", "Pd_kW", "Qd_kvar", "Vmin_pu", "Vmax_pu"])
-    lines = read_table(
-        folder / "branch.csv", ["branch", "from_bus", "to_bus", "r_ohm", "x_ohm", "tie", "I_max_A_derived"]
-    )
+    lines = read_table(folder / "branch.csv", ["branch", "from_bus", "to_bus", "r_ohm", "x_ohm", "tie", "I_max_A"])
     roots = [row for row in buses if row.text("type") == "slack"]
     if len(roots) != 1:
         names = ", ".join(row.text("bus") for row in roots) or "none"
@@ -289,7 +287,7 @@ def read_feeder_csv(folder: Path | str, slack_voltage_pu: float = 1.0) -> Feeder
             row.text("to_bus"),
             row.number("r_ohm") / kv**2,
             row.number("x_ohm") / kv**2,
-            np.sqrt(3.0) * kv * row.number("I_max_A_derived") / 1e3,
+            np.sqrt(3.0) * kv * row.number("I_max_A") / 1e3,
         )
         for row in lines
         if not row.flag("tie")

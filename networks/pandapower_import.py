@@ -132,7 +132,8 @@ class _FeederImport:
             raise InputError(
                 f"pandapower network: line charging and no-load losses are {charging:.3g} MVA "
                 f"against {load:.3g} MVA of load; a feeder takes them as constant power, "
-                f"which is exact enough up to {LARGEST_CHARGING_SHARE:.0%} only"
+                f"which is exact enough up to {LARGEST_CHARGING_SHARE:.0%} only; "
+                "set c_nf_per_km = 0 to leave charging out"
             )
         return {bus: power[bus] + shunt[bus] for bus in power}
 

@@ -44,7 +44,7 @@ class MonolithicSolution:
         found: dict[str, dict[str, BoundaryResult]] = {}
         for block in self.layout.blocks:
             value, price = self.value[block.entries], self.price[block.entries]
-            here = BoundaryResult(value, value, price, block.quantity.unit)
+            here = BoundaryResult(value, value, price, block.quantity.unit, block.quantity.scale)
             found.setdefault(block.coupling.name, {})[block.quantity.name] = here
         return found
 

@@ -11,7 +11,7 @@ from subproblems.solver import Numbers, SolverAnswer, contiguous
 try:
     import piqp
 except ImportError:  # pragma: no cover - depends on the installation
-    raise InputError("solver 'piqp' is not installed: pip install 'tieline[piqp]', or use 'osqp'") from None
+    raise InputError("solver 'piqp' is not installed: pip install piqp, or use 'osqp'") from None
 
 
 LOOSEST = 1e-6

@@ -37,6 +37,10 @@ HORIZON = {
         edit(CASE_FILE, "step_minutes = 60", "step_minutes = 7"),
         ("case.toml: horizon: step_minutes is 7", "divisor of 60"),
     ),
+    "connection in MW by mistake": Bad(
+        edit(CASE_FILE, "connection_kw = 260.0", "connection_kw = 0.26"),
+        ("ec01-homes.toml", "import_limit_kw = 260", "above connection_kw = 0.26", "both are in kW"),
+    ),
     "no periods": Bad(edit(CASE_FILE, "periods = 24", "periods = 0"), ("case.toml", "[horizon]", "periods is 0", "1")),
     "a year": Bad(
         edit(CASE_FILE, "periods = 24", "periods = 8784"), ("case.toml", "[horizon]", "periods is 8784", "2688")

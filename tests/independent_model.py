@@ -186,7 +186,7 @@ class FeederData:
             raise ValueError("this model wants a root without load and branches that point outwards")
         ohm = np.array([kv[row["to_bus"]] ** 2 for row in branches])
         self.r, self.x = (np.array([float(row[key]) for row in branches]) / ohm for key in ("r_ohm", "x_ohm"))
-        amperes = network["current_limit_scale"] * np.array([float(row["I_max_A_derived"]) for row in branches])
+        amperes = network["current_limit_scale"] * np.array([float(row["I_max_A"]) for row in branches])
         self.most_current = np.sqrt(3) * amperes * np.sqrt(ohm) / KW_PER_MW
         self.root_branches = np.array([float(row["from_bus"] == root) for row in branches])
         self.children = np.array([[float(c["from_bus"] == b["to_bus"]) for c in branches] for b in branches])

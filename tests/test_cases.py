@@ -23,7 +23,7 @@ HISTORY_COLUMNS = ("primal_residual", "dual_residual", "primal_tolerance", "dual
 PERIODS = 24
 CONSENSUS_SHARE = 1e-3
 """Default of --tolerance: largest mismatch as a share of a quantity's scale."""
-P_SCALE_MW = {"shop-feeder": 0.2, "homes-feeder": 0.3}
+P_SCALE_MW = {"shop-feeder": 0.4, "homes-feeder": 0.45}
 """connection_kw of the made case."""
 POWER_KW = 1e-3
 """How exactly a schedule must hold its own power balance, of several 100 kW."""
@@ -91,7 +91,7 @@ kind = "community"
 network = "feeder"
 bus = 2
 file = "shop.toml"
-connection_kw = 200.0
+connection_kw = 400.0
 
 [[agent]]
 name = "homes"
@@ -99,7 +99,7 @@ kind = "community"
 network = "feeder"
 bus = 3
 file = "homes.toml"
-connection_kw = 300
+connection_kw = 450
 power_factor = 0.95
 """
 LIMITS = "import_limit_kw = 400\nexport_limit_kw = 400\n"
