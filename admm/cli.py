@@ -12,8 +12,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-EXIT_CODES = """exit codes: 0 converged; 2 bad input; 3 stopped before convergence (results saved and marked so);
-4 an agent is infeasible; 75 a rank was lost; 130 interrupted"""
+BROKEN_PIPE = 141
+EXIT_CODES = """exit codes: 0 converged; 1 an agent's solver gave up; 2 bad input; 3 stopped before convergence (results
+saved and marked so); 4 an agent is infeasible; 75 a rank was lost; 130 interrupted"""
 ONE_THREAD_EACH = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -127,5 +128,6 @@ def _dispatch(given: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("tieline: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 0
+    except BrokenPipeError:  # whoever read the output has gone; the results are not complete
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the interpreter's last flush
+        return BROKEN_PIPE

@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,8 @@ def _finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolde
         facts["simultaneous_kw"] = max([facts["simultaneous_kw"], *(float(kw.max()) for kw in overlaps)])
         if isinstance(agent, DistributionAgent):
             check = agent.ac_check()
-            facts.setdefault("ac", []).append([check.max_voltage_error_pu, check.max_loss_error])
+            errors = [None, None] if check is None else [check.max_voltage_error_pu, check.max_loss_error]
+            facts.setdefault("ac", []).append(errors)
     return facts
 
 
@@ -189,8 +190,8 @@ def _conclude(case: Case, given: argparse.Namespace, result: Result, out: Output
         "agents": len(case.agents),
         "qp_solver": given.qp_solver,
         "max_violation_pu": max(fact["violation_pu"] for fact in facts),
-        "ac_max_voltage_error_pu": max(error for fact in facts for error, _ in fact.get("ac", [])),
-        "ac_max_loss_error": max(error for fact in facts for _, error in fact.get("ac", [])),
+        "ac_max_voltage_error_pu": _worst(pair[0] for fact in facts for pair in fact.get("ac", [])),
+        "ac_max_loss_error": _worst(pair[1] for fact in facts for pair in fact.get("ac", [])),
         "max_simultaneous_kw": max(fact["simultaneous_kw"] for fact in facts),
     }
     summary |= _against_reference(case, summary)
@@ -199,6 +200,12 @@ def _conclude(case: Case, given: argparse.Namespace, result: Result, out: Output
     if result.status is Status.INTERRUPTED:
         return EXIT_INTERRUPTED
     return 0 if result.converged else EXIT_NOT_CONVERGED
+
+
+def _worst(errors: Iterable[float | None]) -> float | None:
+    """The largest error; None if one of them could not be found."""
+    errors = list(errors)
+    return None if None in errors else max(errors)
 
 
 def _case_digest(case: Case, facts: list[dict]) -> str:

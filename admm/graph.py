@@ -100,14 +100,13 @@ def _odd_couplings(couplings: Sequence[Coupling]) -> list[Coupling]:
 
 
 def _colour(couplings: Sequence[Coupling]) -> dict[str, int]:
-    """The larger side of each connected part answers first; at a tie, the first coupling's lower agent.
+    """In each connected part, the side of its first coupling's lower agent answers first.
 
     Relays have to answer second: then the two halves of a relayed coupling have one price.
     """
     colour: dict[str, int] = {}
     for part in _walk(_neighbours(couplings)):
         relay_sides = {side for name, side in part.items() if name.startswith(RELAY)}
-        most_are_second = 2 * sum(part.values()) > len(part)
-        swap = relay_sides == {0} if len(relay_sides) == 1 else most_are_second
+        swap = relay_sides == {0}
         colour.update({name: side ^ swap for name, side in part.items()})
     return colour

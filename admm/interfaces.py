@@ -171,6 +171,8 @@ def check_question_fits(name: str, boundary: AgentBoundary, question: Question) 
         array = np.asarray(getattr(question, label))
         if array.shape != (boundary.size,):
             raise InputError(f"agent '{name}': question.{label} has shape {array.shape}, expected {(boundary.size,)}")
+        if label == "penalty" and (array < 0).any():
+            raise InputError(f"agent '{name}': question.penalty has a value below 0")
         if np.isnan(array).any() or (label != "penalty" and np.isinf(array).any()):
             raise InputError(f"agent '{name}': question.{label} has a value that is not a finite number")
 

@@ -70,7 +70,7 @@ class MpiTransport:
 
     def start(self, agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> None:
         """Prepare this rank's agents; every rank raises if one of them cannot start."""
-        self._agents, self._boundaries = dict(agents), dict(boundaries)
+        self._agents, self._boundaries, self.traffic = dict(agents), dict(boundaries), Traffic()
         self._names, self._sequence = list(boundaries), 0
         failure = _prepare_failure(self._agents, self._boundaries)
         error = self._agree(failure)
@@ -274,7 +274,7 @@ class MpiTransport:
         self._lost = True
         raise TransportError(
             f"rank {self.rank}: {silent} for {self._deadline:g} s: it is lost or stuck; "
-            "resume from the checkpoint, or raise the deadline if an agent may take that long"
+            "start the run again, or raise the deadline if an agent may take that long"
         )
 
 

@@ -146,7 +146,8 @@ POLICIES = {"adaptive": Adaptive, "classical": Classical}
 def policy_for(penalty: Any) -> PenaltyPolicy:
     """The policy object for a name such as "adaptive" or "classical:0.1", or the given object itself."""
     if not isinstance(penalty, str):
-        if all(callable(getattr(penalty, verb, None)) for verb in ("start", "update")):
+        verbs = all(callable(getattr(penalty, verb, None)) for verb in ("start", "update"))
+        if verbs and not isinstance(penalty, type):
             return penalty
         raise InputError(f"settings: penalty is {penalty!r}, expected a name or an object with start and update")
     name, _, parameter = penalty.partition(":")

@@ -33,7 +33,7 @@ class InProcessTransport:
         self.has_result = False
 
     def start(self, agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> None:
-        self._agents, self.has_result = agents, False
+        self._agents, self.has_result, self.traffic = agents, False, Traffic()
         for name, boundary in boundaries.items():
             agents[name].prepare(boundary)
         if self._threads > 1:

@@ -11,6 +11,9 @@ import numpy as np
 from admm.couplings import Layout
 from admm.state import Residuals, Settings, State
 
+LEAST_TURNOVER = 0.01
+"""Share of the nominal turnover (price_scale x scale) below which errors are not measured against the turnover."""
+
 
 def dual_update(state: State) -> np.ndarray:
     """price + penalty * (lower - upper), shape (n,), EUR per unit and period."""
@@ -47,19 +50,20 @@ def residuals(state: State, dual_step: np.ndarray, layout: Layout, settings: Set
         primal_tolerance=float(floor + settings.relative_tolerance * size),
         dual_tolerance=float(floor + settings.relative_tolerance * np.linalg.norm(price)),
         mismatch=float(np.abs(mismatch).max()),
-        objective_error=objective_error(state, dual_step * layout.price_scale),
+        objective_error=objective_error(state, dual_step * layout.price_scale, layout),
     )
 
 
-def objective_error(state: State, dual_step: np.ndarray) -> float:
+def objective_error(state: State, dual_step: np.ndarray, layout: Layout) -> float:
     """Estimated |objective - optimum| as a share of the turnover.
 
     Costs of answers that do not agree are off by price x mismatch to first order; answers to a
     reference that still moves are off by dual step x value. Signs are kept: that is how they add up.
+    Where hardly anything is exchanged or paid, the share is that of a small part of the nominal turnover.
     """
-    turnover = turnover_eur(state)
+    turnover = max(turnover_eur(state), LEAST_TURNOVER * float(layout.price_scale @ layout.scale))
     error = abs(state.price @ (state.lower - state.upper)) + abs(dual_step @ state.upper)
-    return float(error / turnover) if turnover > 0 else float(error)
+    return float(error / turnover)
 
 
 def inner_accuracy(primal: float, entries: int, now: float) -> float:

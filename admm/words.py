@@ -41,6 +41,8 @@ def _where_mismatch(result: Result) -> str:
 
 def _ac_words(summary: dict[str, Any]) -> str:
     voltage, losses = summary["ac_max_voltage_error_pu"], summary["ac_max_loss_error"]
+    if voltage is None:
+        return "NOT passed: there is no AC power flow for this schedule"
     passed = "" if voltage <= AC_VOLTAGE_PU and losses <= AC_LOSS_SHARE else "NOT passed: "
     return f"{passed}voltages within {voltage:.1e} pu, losses within {losses:.3%} of pandapower's, in all periods"
 

@@ -131,6 +131,11 @@ class Case:
                     f"{self.folder.path}: networks below '{grid.name}' have different numbers of feeders; "
                     "costs are counted per feeder, so give all of them the same number"
                 )
+        for network in self.folder.distribution:
+            if not any(agent.network == network.name for agent in self.table.agent):
+                raise InputError(
+                    f"{self.folder.path}: network '{network.name}' has no agent on it; add one, or remove it"
+                )
 
     def _check_buses(self) -> None:
         for agent in self.table.agent:
@@ -195,7 +200,7 @@ class Case:
         return replace(
             grid,
             branches=[replace(b, rating_mw=b.rating_mw * network.rating_scale) for b in grid.branches],
-            generators=[replace(g, ramp_mw_per_hour=share * g.p_max_mw, **reserve) for g in grid.generators],
+            generators=[replace(g, ramp_mw_per_hour=share * g.size_mw, **reserve) for g in grid.generators],
         )
 
     # ---------------------------------------------------------------- agents
@@ -292,9 +297,13 @@ class Case:
     # ---------------------------------------------------------------- identity
 
     def public_digest(self) -> bytes:
-        """SHA-256 over the public files and the variant."""
+        """SHA-256 over the public files, the grids and the variant."""
         digest = hashlib.sha256(self.name.encode())
-        for path in self.folder.public_files():
+        sources = [self._source(network) for network in self.table.network]
+        grids = [
+            path for source in sources for path in ([source] if source.is_file() else sorted(source.glob("*.csv")))
+        ]
+        for path in [*self.folder.public_files(), *grids]:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.digest()
 

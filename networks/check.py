@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from admm import InfeasibleError, Question
+from admm import Question
 from admm.couplings import Layout
+from admm.engine import check_answer
 from networks.case import Case
 
 START_PENALTY = 0.4
@@ -24,6 +25,5 @@ def check_agents(case: Case) -> Iterator[str]:
         zero = np.zeros(boundary.size)
         penalty = START_PENALTY * boundary.price_scale / boundary.scale
         answer = agent.answer(Question(iteration=1, price=zero, reference=zero, penalty=penalty, accuracy=ACCURACY))
-        if not answer.status.usable:
-            raise InfeasibleError(f"agent '{name}' is infeasible: {answer.reason}")
+        check_answer(name, answer, boundary.size)
         yield f"  {name:24} {boundary.size:5d} boundary values, answers in {1e3 * answer.solve_seconds:.0f} ms"

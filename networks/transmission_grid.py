@@ -33,6 +33,11 @@ class Generator:
     reserve_cost_eur_per_mwh: float = RESERVE_COST
     reserve_quadratic_cost_eur_per_mw2h: float = RESERVE_QUADRATIC_COST
 
+    @property
+    def size_mw(self) -> float:
+        """What ramps are a share of; a generator that only consumes, such as an export, counts by that."""
+        return max(self.p_max_mw, -self.p_min_mw)
+
 
 @dataclass(frozen=True)
 class TransmissionBranch:

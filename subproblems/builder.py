@@ -47,7 +47,6 @@ class Builder:
         self._terms: list[tuple[int, int, Coefficient, int]] = []
         self._row_bounds: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._quadratic: list[tuple[int, int, sp.coo_array]] = []
-        self._proximal: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._boundary: dict[tuple[str, str], np.ndarray] = {}
 
     def variable(
@@ -116,13 +115,6 @@ class Builder:
         self.cost(block, linear=-2.0 * weight * target, quadratic=weight)
         self.constant += float(weight @ target**2)
 
-    def proximal(self, block: Block, weight: Any, center: Any = 0.0) -> None:
-        """Add 1/2 weight * (x - center)^2 to the solve, not to the cost."""
-        self._proximal[block.name] = (
-            self._spread(block.name, weight, block.length),
-            self._spread(block.name, center, block.length),
-        )
-
     def _index(self, block: Block) -> int:
         return list(self._variables).index(block.name)
 
@@ -148,8 +140,6 @@ class Builder:
             rows=(*self._rows.values(), *bound_rows),
             variable_scale=np.concatenate(self._scales),
             row_scale=scale,
-            proximal_weight=self._proximal_array(0),
-            proximal_center=self._proximal_array(1),
             name=self.name,
         )
 
@@ -177,10 +167,6 @@ class Builder:
         parts = [(row, column, _as_matrix(coefficient, length)) for row, column, coefficient, length in self._terms]
         parts += [(start, block.start, _as_matrix(1.0, block.length)) for block, start in self._bounded()]
         return _assemble(parts, (m, n))
-
-    def _proximal_array(self, which: int) -> np.ndarray:
-        parts = [self._proximal.get(b.name, (np.zeros(b.length),) * 2)[which] for b in self._variables.values()]
-        return np.concatenate(parts)
 
 
 def _rows_of(block: Block, coefficient: Coefficient) -> int:

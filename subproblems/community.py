@@ -49,8 +49,8 @@ class Community(Attributes):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two devices are called '{name}': give each its own name")
-            if name == CONNECTION:
-                raise ValueError(f"a device is called '{name}', which is the name of the meter itself: rename it")
+            if name in RESERVED:
+                raise ValueError(f"a device is called '{name}', which stands for something else in results: rename it")
         return self
 
     def product_periods(self, horizon: Horizon) -> int:
@@ -66,6 +66,8 @@ class Community(Attributes):
 
 
 CONNECTION = "connection"
+RESERVED = (CONNECTION, "objective_eur")
+"""Names in result files that no device may have: the meter, and the community's cost."""
 
 
 def compile_community(

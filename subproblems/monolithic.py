@@ -56,8 +56,8 @@ def solve_monolithic(programs: Mapping[str, QuadraticProgram], couplings: Sequen
     start = dict(zip(names, np.cumsum([0, *(programs[n].size for n in names)]), strict=False))
     scale = np.concatenate([_scale_of(programs[n], "variable_scale", programs[n].size) for n in names])
     money = float(np.mean(layout.price_scale * layout.scale))
-    P = sp.block_diag([_curvature(programs[n]) for n in names], format="csc")
-    q = np.concatenate([programs[n].q - programs[n].proximal_weight * programs[n].proximal_center for n in names])
+    P = sp.block_diag([programs[n].P for n in names], format="csc")
+    q = np.concatenate([programs[n].q for n in names])
     ties = _ties(layout, programs, start, scale.size)
     rows = [sp.diags(1 / _scale_of(programs[n], "row_scale", programs[n].l.size)) @ programs[n].A for n in names]
     A = sp.vstack([sp.block_diag(rows), sp.diags(1 / layout.scale) @ ties], format="csc") @ sp.diags(scale)
@@ -70,10 +70,6 @@ def solve_monolithic(programs: Mapping[str, QuadraticProgram], couplings: Sequen
     price = multiplier[-layout.size :] * money / layout.scale
     objective = sum(programs[n].cost_eur(split[n]) for n in names)
     return MonolithicSolution(float(objective), split, price, _values(layout, programs, split), layout)
-
-
-def _curvature(program: QuadraticProgram) -> sp.csc_matrix:
-    return program.P + sp.diags(program.proximal_weight)
 
 
 def _scale_of(program: QuadraticProgram, key: str, size: int) -> np.ndarray:
@@ -139,7 +135,7 @@ def _clarabel(
 
 
 def _check_status(status: str, multiplier: np.ndarray, programs: Mapping[str, QuadraticProgram]) -> None:
-    if status in ("Solved", "AlmostSolved"):
+    if status == "Solved":
         return
     if "PrimalInfeasible" in status:
         raise InfeasibleError("the whole problem is infeasible: " + _conflict(multiplier, programs))

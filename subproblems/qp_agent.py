@@ -73,19 +73,18 @@ class QPAgent:
         self._A.sort_indices()
         curvature = _scaled(qp.P, self._s, self._s) / self._money
         self._P, self._diagonal_at = _upper_with_full_diagonal(curvature)
-        self._base_diagonal = self._P.data[self._diagonal_at] + qp.proximal_weight * self._s**2 / self._money
-        self._q = self._s * (qp.q - qp.proximal_weight * qp.proximal_center) / self._money
+        self._base_diagonal = self._P.data[self._diagonal_at].copy()
+        self._q = self._s * qp.q / self._money
         open_ends = np.full(self._at.size, INFINITE)
         self._l = np.concatenate([np.maximum(qp.l * self._e, -INFINITE), -open_ends])
         self._u = np.concatenate([np.minimum(qp.u * self._e, INFINITE), open_ends])
 
     def update(self, qp: QuadraticProgram) -> None:
         """Take new numbers on the same pattern; the solver is kept and stays warm."""
-        same = (qp.size, qp.A.nnz, qp.P.nnz) == (self.qp.size, self.qp.A.nnz, self.qp.P.nnz)
-        if not (
-            same and np.array_equal(qp.A.indices, self.qp.A.indices) and np.array_equal(qp.P.indices, self.qp.P.indices)
-        ):
+        if not (_same_pattern(qp.A, self.qp.A) and _same_pattern(qp.P, self.qp.P)):
             raise InputError(f"{qp.name}: an update may change numbers only, not the pattern of P or A")
+        if any(not np.array_equal(at, qp.boundary.get(key)) for key, at in self.qp.boundary.items()):
+            raise InputError(f"{qp.name}: an update may not move the boundary to other variables")
         self.qp = qp
         self._scale_program()
 
@@ -148,6 +147,11 @@ def _scaled(matrix: sp.csc_matrix, rows: np.ndarray, columns: np.ndarray) -> sp.
     scaled = matrix.copy()
     scaled.data *= rows[matrix.indices] * np.repeat(columns, np.diff(matrix.indptr))
     return scaled
+
+
+def _same_pattern(one: sp.csc_matrix, other: sp.csc_matrix) -> bool:
+    pairs = ((one.indptr, other.indptr), (one.indices, other.indices))
+    return one.shape == other.shape and all(np.array_equal(a, b) for a, b in pairs)
 
 
 def _upper_with_full_diagonal(P: sp.csc_matrix) -> tuple[sp.csc_matrix, np.ndarray]:

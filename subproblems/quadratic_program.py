@@ -1,10 +1,9 @@
 """One agent's problem as matrices, checked when it is made.
 
-    minimise    1/2 x'Px + q'x + constant  [+ 1/2 sum(proximal_weight * (x - proximal_center)^2)]
+    minimise    1/2 x'Px + q'x + constant
     subject to  l <= Ax <= u
 
 Position i of a variable means the label that `variables` gives it, row i of A the one in `rows`.
-The proximal term in brackets steers a solve and is no cost.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ CONVEXITY_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Block:
-    """A named run of variables or rows. unit: of each entry. first_period: None where rows are not periods."""
+    """A named run of variables or rows. unit: of each entry."""
 
     name: str
     start: int
@@ -46,7 +45,6 @@ class QuadraticProgram:
     constant: EUR. variable_scale (n,) and row_scale (m,): nominal size of each variable and of each
     row's value; a solver works with x / variable_scale and Ax / row_scale, so tolerances are per unit.
     Where not given, an agent takes the largest scale of its boundary for all of them.
-    proximal_weight, proximal_center: (n,), see above.
     """
 
     P: sp.csc_matrix
@@ -60,8 +58,6 @@ class QuadraticProgram:
     rows: tuple[Block, ...] = ()
     variable_scale: np.ndarray | None = None
     row_scale: np.ndarray | None = None
-    proximal_weight: np.ndarray | None = None
-    proximal_center: np.ndarray | None = None
     name: str = field(default="quadratic program")
 
     def __post_init__(self) -> None:
@@ -75,8 +71,6 @@ class QuadraticProgram:
         for key, size in (("variable_scale", n), ("row_scale", m)):
             if getattr(self, key) is not None:
                 put(key, self._vector(key, size))
-        put("proximal_weight", self._vector("proximal_weight", n, default=0.0))
-        put("proximal_center", self._vector("proximal_center", n, default=0.0))
         put("boundary", {tuple(key): self._positions(key, at) for key, at in dict(self.boundary).items()})
         self._check(n, m)
 
@@ -92,13 +86,11 @@ class QuadraticProgram:
             ) from None
         if not np.isfinite(matrix.data).all():
             raise self._error(f"{key} has an entry that is not a finite number")
-        matrix.sort_indices()
+        matrix.sum_duplicates()  # and sorts; solvers read the arrays as they stand
         return matrix
 
-    def _vector(self, key: str, size: int, infinite: bool = False, default: float | None = None) -> np.ndarray:
+    def _vector(self, key: str, size: int, infinite: bool = False) -> np.ndarray:
         value = getattr(self, key)
-        if value is None and default is not None:
-            return np.full(size, default)
         try:
             array = np.array(value, dtype=float)
         except (TypeError, ValueError):
@@ -125,6 +117,10 @@ class QuadraticProgram:
             raise self._error(f"P has shape {self.P.shape}, expected a square matrix")
         if self.A.shape != (m, n):
             raise self._error(f"A has shape {self.A.shape}, expected {(m, n)}: as many columns as P")
+        if (self.l == np.inf).any() or (self.u == -np.inf).any():
+            raise self._error(
+                "l is +inf or u is -inf in a row, which no point satisfies: -inf and +inf leave a side open"
+            )
         if (self.l > self.u).any():
             row = int(np.argmax(self.l > self.u))
             raise self._error(f"l is above u in row {row} ({self.row_label(row)}): {self.l[row]:g} > {self.u[row]:g}")
@@ -144,7 +140,7 @@ class QuadraticProgram:
         return self.q.size
 
     def cost_eur(self, x: np.ndarray) -> float:
-        """The cost of x, shape (n,), without the proximal term."""
+        """The cost of x, shape (n,)."""
         return float(0.5 * x @ (self.P @ x) + self.q @ x + self.constant)
 
     def violation(self, x: np.ndarray) -> np.ndarray:
@@ -181,18 +177,23 @@ def _check_convex(qp: QuadraticProgram) -> None:
     if abs(P - P.T).max() > SYMMETRY_TOLERANCE * size:
         raise qp._error("P is not symmetric: expected both triangles, the same")
     diagonal = P.diagonal()
-    if P.nnz == np.count_nonzero(diagonal):
-        lowest = diagonal.min()
-    else:
-        shifted = sp.csc_matrix(P + CONVEXITY_TOLERANCE * size * sp.identity(qp.size))
-        options = {"SymmetricMode": True, "DiagPivotThresh": 0.0}
-        try:
-            factor = spla.splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
-            lowest = factor.U.diagonal().min()
-        except RuntimeError:  # exactly singular: not positive definite although shifted
-            lowest = -size
+    lowest = diagonal.min()
+    if lowest >= 0 and P.nnz != np.count_nonzero(diagonal):
+        lowest = _lowest_pivot(P, diagonal)
     if lowest < 0:
         raise qp._error(
             f"P is not positive semidefinite (lowest pivot {lowest:.3g}), so the program is not convex: "
             "check the signs of the quadratic costs"
         )
+
+
+def _lowest_pivot(P: sp.csc_matrix, diagonal: np.ndarray) -> float:
+    """Of P with its diagonal scaled to one, so that small variables count as much as large ones."""
+    scale = sp.diags_array(1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)))
+    shifted = sp.csc_matrix(scale @ P @ scale + CONVEXITY_TOLERANCE * sp.eye_array(diagonal.size))
+    options = {"SymmetricMode": True, "DiagPivotThresh": 0.0}
+    try:
+        factor = spla.splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
+    except RuntimeError:  # exactly singular: not positive definite although shifted
+        return -1.0
+    return float(factor.U.diagonal().min())

@@ -160,6 +160,15 @@ VALUES = {
         ),
         ("case.toml", "different numbers of feeders", "the same number"),
     ),
+    "network without agents": Bad(
+        edit(
+            CASE_FILE,
+            "[[agent]]",
+            '[[network]]\nname = "other"\nkind = "distribution"\nsource = "ieee33"\nupstream = "tso"\n'
+            "upstream_bus = 8\nfeeders = 25\n\n[[agent]]",
+        ),
+        ("case.toml", "network 'other'", "no agent", "remove it"),
+    ),
     "voltage band upside down": Bad(
         edit(CASE_FILE, "voltage_min_pu = 0.95", "voltage_min_pu = 1.1"),
         ("case.toml", "network 'dso'", "voltage_min_pu is 1.1", "voltage_max_pu 1.05"),

@@ -170,3 +170,11 @@ def test_crossed_bounds_and_nan_never_reach_osqp():
     numbers.l[0], numbers.q[1] = -1.0, np.nan
     with pytest.raises(InputError, match="q has a value"):
         solver.solve(numbers, 1e-6)
+
+
+def test_an_update_may_not_move_the_boundary():
+    agent = QPAgent(program())
+    agent.prepare(boundary())
+    moved = program().with_numbers(boundary={("a-b", "p_mw"): np.array([1, 0, 2, 3])})
+    with pytest.raises(InputError, match="may not move the boundary"):
+        agent.update(moved)

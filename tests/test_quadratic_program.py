@@ -95,3 +95,12 @@ def test_builder_refuses_a_name_twice_and_a_wrong_length():
         builder.variable("a", 2, unit="kW")
     with pytest.raises(InputError, match=r"'b' got an array of shape \(3,\), expected \(2,\)"):
         builder.variable("b", 2, lower=[1, 2, 3], unit="kW")
+
+
+def test_duplicate_entries_add_up_and_small_curvature_counts():
+    doubled = sp.csc_matrix((np.array([1.0, 1.0, 1.0]), np.array([0, 0, 0]), np.array([0, 2, 3])), shape=(1, 2))
+    assert QuadraticProgram(**parts(A=doubled)).A.toarray().tolist() == [[2.0, 1.0]]
+    with pytest.raises(InputError, match="not positive semidefinite"):
+        QuadraticProgram(**parts(P=sp.csc_matrix([[1e6, 1.0], [1.0, -5e-4]])))
+    with pytest.raises(InputError, match="no point satisfies"):
+        QuadraticProgram(**parts(l=np.array([np.inf])))

@@ -47,11 +47,11 @@ def test_residuals_and_tolerances(layout: Layout, state: State) -> None:
     assert updates.residuals(state, np.zeros(2), layout, settings).primal_tolerance == seen.primal_tolerance
 
 
-def test_objective_error_is_a_share_of_the_turnover(state: State) -> None:
-    """|20 x 6 + -5 x -8| = 160 and |1 x 2 - 0.5 x 12| = 4, of 100; without turnover in EUR."""
-    assert updates.objective_error(state, np.array([1.0, -0.5])) == pytest.approx(1.64, rel=EXACT)
+def test_objective_error_is_a_share_of_the_turnover(layout: Layout, state: State) -> None:
+    """|20 x 6 + -5 x -8| = 160 and |1 x 2 - 0.5 x 12| = 4, of 100; without turnover of 1 % of 10 x 2 + 5 x 4."""
+    assert updates.objective_error(state, np.array([1.0, -0.5]), layout) == pytest.approx(1.64, rel=EXACT)
     state.price[:] = 0.0
-    assert updates.objective_error(state, np.array([1.0, -0.5])) == pytest.approx(4.0, rel=EXACT)
+    assert updates.objective_error(state, np.array([1.0, -0.5]), layout) == pytest.approx(4.0 / 0.4, rel=EXACT)
 
 
 @pytest.mark.parametrize(("primal", "now", "expected"), [(4e-3, 1e-3, 2e-4), (1.0, 1e-3, 1e-3), (1e-9, 1e-3, 1e-5)])
