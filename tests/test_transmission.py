@@ -192,6 +192,27 @@ def test_a_feeder_counts_as_many_times_as_there_are():
     assert one.cost_eur == pytest.approx((50 + 4 * 2) * 10 / 4, rel=SOLVER)
 
 
+def test_a_constant_cost_is_shared_by_the_feeders():
+    grid = replace(pair(), constant_cost_eur_per_hour=12.0)
+    answer = solve(model_of(grid, np.array([[0.0, 50.0]] * 3), feeders=4, bus="b", hours=0.5))[1]
+    assert answer.cost_eur == pytest.approx(3 * 0.5 * (500 + 12) / 4, rel=SOLVER)
+
+
+def test_a_phase_shifter_by_hand():
+    """Two equal lines of 1000 MW/rad, one with a shift of 1 degree.
+
+    With 20 MW of rating on the line without shift: f1 = 1000 d, f2 = 1000 (d - pi / 180), so at f1 = 20 together they
+    carry 40 - 17.453 = 22.547 MW, and the remaining 27.453 MW come from b at 30.
+    """
+    lines = (
+        TransmissionBranch("plain", "a", "b", 0.1, rating_mw=20.0),
+        TransmissionBranch("shifter", "a", "b", 0.1, shift_degree=1.0),
+    )
+    model = model_of(replace(pair(), branches=lines), np.array([[0.0, 50.0]]), bus="b")
+    through = 40.0 - 1000 * np.pi / 180
+    assert solve(model)[1].cost_eur == pytest.approx(through * 10 + (50 - through) * 30, rel=SOLVER)
+
+
 def test_a_shortage_of_reserve_is_explained_in_words():
     _, answer = solve(model_of(pair(), np.array([[0.0, 50.0]] * 2), up=500.0, bus="b"))
     assert answer.status is AnswerStatus.INFEASIBLE
