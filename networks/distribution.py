@@ -5,8 +5,7 @@ every answer the exact flow of what was answered is computed (a sweep of a fract
 where the two differ, the program is moved to that flow, before answers 3, 8, 13 and so on, and whenever the
 engine asks to settle. *Rows on demand*: of thousands of limits a few bind. The program starts without them;
 every answer is checked against all, and is solved again with those that it breaks, or nearly breaks,
-until it breaks none. With 33 nodes, 24 periods and 3 scenarios that makes a solve some 20 (PIQP) to 50 (OSQP)
-times faster.
+until it breaks none.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import replace
 
 import cvxpy as cp
 import numpy as np
@@ -390,28 +389,3 @@ def test_random_problems_reach_the_optimum_of_the_stacked_one(seed: int, relay_a
 
 def _literally(words: str) -> str:
     return re.escape(words)
-
-
-@pytest.mark.parametrize(("low", "up"), [([3.0, -1.0], [3.0, -1.0]), ([1.0, 2.0], [-1.0, -2.0])])
-def test_a_price_or_an_exchange_of_nothing_converges(low: list[float], up: list[float]) -> None:
-    """Equal wishes: the price is 0. Opposite ones: nothing is exchanged. Either way there is no turnover."""
-    agents = {"low": Parabola(2.0, low), "up": Parabola(2.0, up)}
-    couplings = [coupling("low-up", "low", "up", periods=2, scale=2.0, price_scale=5.0)]
-    result = admm.solve(agents, couplings)
-    assert result.converged
-    assert result.objective == pytest.approx(np.sum((np.array(low) - np.array(up)) ** 2) / 2, abs=1e-4)
-
-
-class NeverExact(Parabola):
-    """Says of each answer that it is not exact."""
-
-    def answer(self, question: admm.Question) -> admm.Answer:
-        return replace(super().answer(question), status=admm.AnswerStatus.INACCURATE)
-
-
-def test_an_inexact_answer_does_not_end_a_run() -> None:
-    agents = {"low": NeverExact(2.0, [3.0]), "up": Parabola(2.0, [1.0])}
-    couplings = [coupling("low-up", "low", "up", scale=2.0, price_scale=5.0)]
-    result = admm.solve(agents, couplings, admm.Settings(max_iterations=60))
-    assert result.status is admm.Status.MAX_ITERATIONS
-    assert result.residuals.mismatch < 1e-6
