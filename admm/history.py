@@ -20,7 +20,7 @@ from admm.errors import InputError
 from admm.state import BoundaryResult, Progress
 
 FLUSH_EVERY = 20
-"""Rows that are written together: one at a time costs a hundred times as much."""
+"""Rows that are written together: fewer, larger writes."""
 CHUNK_ROWS = 256
 LOWER_PAYS = "positive: the lower agent pays the upper one"
 LOWER_TAKES = "positive: the lower agent takes from the upper one"

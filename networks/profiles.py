@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,6 @@ from subproblems.horizon import Horizon
 
 TIME_COLUMN = "time_utc"
 STAMP = "%Y-%m-%dT%H:%MZ"
-Series = Callable[[str | float], np.ndarray]
 
 
 class Profiles:

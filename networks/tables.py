@@ -64,7 +64,8 @@ def _check_header(path: Path, header: list[str], columns: Sequence[str]) -> None
     missing = [column for column in columns if column not in header]
     if missing:
         found = ", ".join(header) or "no columns"
-        raise InputError(f"{path}: column '{missing[0]}' is missing in the header; found {found}")
+        hint = "; separate columns by commas" if len(header) == 1 else ""
+        raise InputError(f"{path}: column '{missing[0]}' is missing in the header; found {found}{hint}")
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         raise InputError(f"{path}: two columns are called '{twice[0]}'; give each its own name")

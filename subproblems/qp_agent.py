@@ -40,7 +40,6 @@ class QPAgent:
             raise InputError(f"{qp.name}: solver is '{solver}', expected one of {', '.join(SOLVERS)}")
         self.qp, self.solver_name, self.shares_cost = qp, solver, shares_cost
         self.x: np.ndarray | None = None
-        self.y: np.ndarray | None = None
 
     def prepare(self, boundary: AgentBoundary) -> None:
         self._check_boundary(boundary)
@@ -114,7 +113,6 @@ class QPAgent:
             reason = explain(self.qp, found.certificate[: self.qp.l.size])
         if found.status.usable:
             self.x = found.x * self._s
-            self.y = found.y[: self.qp.l.size] * self._e * self._money
         shared = self.shares_cost and found.status.usable
         return Answer(
             values=self.x[self._at] if found.status.usable else np.zeros(self._at.size),

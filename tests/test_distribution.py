@@ -266,3 +266,14 @@ def test_without_flexibility_only_power_is_exchanged():
 def test_wrong_models_are_refused(change, words):
     with pytest.raises(InputError, match=words):
         replace(operator(), **change)
+
+
+@pytest.mark.parametrize("scenario", ["up", "down"])
+def test_an_activated_flow_that_is_off_keeps_a_run_from_ending(scenario):
+    """The base flow is exact; an error of the activated one alone must show, at five times the base's tolerance."""
+    model = operator()
+    agent, answer, _ = settled(model, FIXED)
+    assert answer.model_error < 1
+    question = ask(model, boundary_of(model), FIXED, iteration=7)
+    agent._errors[scenario] = replace(agent._errors[scenario], voltage_pu=10 * FLOW_PU)
+    assert agent._model_error(question) > 2

@@ -120,3 +120,10 @@ def test_a_row_off_the_step_is_refused(tmp_path: Path) -> None:
     path.write_text(text.replace("2024-03-01T00:40Z,4\n", "", 1))
     with pytest.raises(InputError, match="5 minutes"):
         read(path, 1, 60)
+
+
+def test_a_table_with_semicolons_is_told_to_use_commas(tmp_path: Path) -> None:
+    path = tmp_path / "load.csv"
+    path.write_text("time_utc;load_kw\n2016-01-14T00:00Z;3\n")
+    with pytest.raises(InputError, match="separate columns by commas"):
+        Profiles([path], Horizon(START, 1, 60))
