@@ -12,8 +12,8 @@ import numpy as np
 from admm.errors import InputError
 from admm.penalty import policy_for
 
-SCHEMES = ("two-block",)
-"""Schemes that the engine can run."""
+SCHEMES = {"two-block": ("admm.two_block", "TwoBlock")}
+"""Schemes that the engine can run: module and class of each."""
 
 
 class Status(Enum):
@@ -131,8 +131,13 @@ class Residuals:
 
 @dataclass(frozen=True)
 class Progress:
-    """One line of the history. penalty: geometric mean over entries, in scaled units; objective_eur:
-    None unless every agent shares its cost."""
+    """One line of the history.
+
+    penalty: geometric mean over entries, in scaled units. objective_eur: None unless every agent shares its
+    cost. solves: answers of all agents in this iteration. bytes: exchanged since the start of the run.
+    lower_bound_eur, upper_bound_eur: of the optimum, as proven so far; certified_gap: their difference as a
+    share of the boundary turnover. None where there is no proof.
+    """
 
     iteration: int
     residuals: Residuals
@@ -142,6 +147,11 @@ class Progress:
     accuracy: float
     inner_iterations: int
     seconds: float
+    solves: int = 0
+    bytes: int = 0
+    lower_bound_eur: float | None = None
+    upper_bound_eur: float | None = None
+    certified_gap: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from admm import Question
 from admm.couplings import Layout
-from admm.engine import check_answer
+from admm.run import check_answer
 from networks.case import Case
 
 START_PENALTY = 0.4

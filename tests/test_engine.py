@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import admm
-from admm.engine import check_answer
+from admm.run import check_answer
 from subproblems import QPAgent, QuadraticProgram
 from tests.small_problems import PROBLEMS, TIGHT, Parabola, Problem, consumer, coupling, pair, star, triangle
 from tests.tolerances import SOLVER

@@ -1,0 +1,130 @@
+"""What every scheme needs on the driving rank: asking agents, keeping count, and packing up the result.
+
+A scheme is a subclass that says what one iteration is. Everything that it learns of an agent it learns by `ask`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from admm import updates
+from admm.couplings import Layout
+from admm.errors import InfeasibleError, SolverError
+from admm.graph import Sides, given_name
+from admm.interfaces import Agent, Answer, AnswerStatus, Question, Transport, check_answer_fits
+from admm.state import BoundaryResult, Progress, Result, Settings, State, Status, Timing
+
+
+class Run:
+    """One run: what is carried from iteration to iteration, whatever the scheme."""
+
+    state: State
+
+    def __init__(
+        self, layout: Layout, sides: Sides, settings: Settings, transport: Transport, owned: Mapping[str, Agent]
+    ) -> None:
+        self.layout, self.sides, self.settings, self.transport, self.owned = layout, sides, settings, transport, owned
+        self.history: list[Progress] = []
+        self.seconds = {"agents": 0.0, "operators": 0.0}
+        self.solve_seconds = {name: 0.0 for name in layout.agents}
+        self.answers_given = {name: 0 for name in layout.agents}
+        self.began = time.perf_counter()
+
+    def iterate(self) -> Status:
+        """One exchange with all agents, recorded and tested."""
+        raise NotImplementedError
+
+    def fall_back(self) -> None:
+        """After an interrupt: undo what an iteration that was cut short has changed."""
+
+    def result(self) -> Result:
+        status = Status.RUNNING
+        try:
+            while status is Status.RUNNING:
+                status = self.iterate()
+        except KeyboardInterrupt:
+            status = Status.INTERRUPTED
+            if len(self.history) < self.state.iteration:
+                self.fall_back()
+        return self.package(status)
+
+    def ask(self, questions: Mapping[str, Question], part: str) -> dict[str, Answer]:
+        """One question to each of several agents at once; `part` says under what the time is counted."""
+        began, traffic = time.perf_counter(), replace(self.transport.traffic)
+        answers = self.transport.ask(questions)
+        for name, answer in answers.items():
+            check_answer(name, answer, self.layout.entries(name).size)
+            self.solve_seconds[name] += answer.solve_seconds
+            self.answers_given[name] += 1
+        moved = self.transport.traffic
+        apart = (
+            moved.communication_seconds
+            - traffic.communication_seconds
+            + moved.waiting_seconds
+            - traffic.waiting_seconds
+        )
+        self.seconds[part] += time.perf_counter() - began - apart
+        return answers
+
+    def limits(self) -> Status:
+        """Whether the callback or a limit ends the run."""
+        settings, now = self.settings, self.history[-1]
+        if settings.callback is not None and settings.callback(now):
+            return Status.STOPPED
+        if self.state.iteration >= settings.max_iterations:
+            return Status.MAX_ITERATIONS
+        if settings.time_limit_seconds is not None and now.seconds >= settings.time_limit_seconds:
+            return Status.TIME_LIMIT
+        return Status.RUNNING
+
+    def package(self, status: Status) -> Result:
+        if not self.history:
+            raise KeyboardInterrupt
+        wall, traffic = time.perf_counter() - self.began, self.transport.traffic
+        spent = [*self.seconds.values(), traffic.communication_seconds, traffic.waiting_seconds]
+        return Result(
+            status=status,
+            iterations=self.state.iteration,
+            objective=self.history[-1].objective_eur,
+            turnover=updates.turnover_eur(self.state),
+            residuals=self.history[-1].residuals,
+            boundary=boundary_results(self.layout, self.sides, self.state),
+            solutions={n: a.solution() for n, a in self.owned.items() if n not in self.sides.relays},
+            history=tuple(self.history),
+            timing=Timing(wall, *spent, engine=max(0.0, wall - sum(spent))),
+            bytes_exchanged=traffic.bytes,
+            solve_seconds={n: self.mean_seconds(n) for n in self.solve_seconds if n not in self.sides.relays},
+        )
+
+    def mean_seconds(self, name: str) -> float:
+        return self.solve_seconds[name] / max(1, self.answers_given[name])
+
+
+def check_answer(name: str, answer: Answer, size: int) -> None:
+    """Raise if an answer cannot be used: a wrong status, shape or number is never passed on."""
+    check_answer_fits(name, answer, size)
+    if answer.status is AnswerStatus.INFEASIBLE:
+        raise InfeasibleError(f"agent '{name}' is infeasible: {answer.reason or 'no reason given'}")
+    if not answer.status.usable:
+        raise SolverError(f"agent '{name}' gave no usable answer ({answer.status.name.lower()}): {answer.reason}")
+
+
+def boundary_results(layout: Layout, sides: Sides, state: State) -> dict[str, dict[str, BoundaryResult]]:
+    """Results by the couplings that the user gave: the two halves of a relayed one are joined again."""
+    found: dict[str, dict[str, BoundaryResult]] = {}
+    for block in layout.blocks:
+        name, at = given_name(block.coupling.name), block.entries
+        here = BoundaryResult(
+            state.lower[at].copy(),
+            state.upper[at].copy(),
+            state.price[at].copy(),
+            block.quantity.unit,
+            block.quantity.scale,
+        )
+        quantities = found.setdefault(name, {})
+        if block.coupling.lower in sides.relays:
+            here = replace(quantities[block.quantity.name], upper=here.upper)
+        quantities[block.quantity.name] = here
+    return found
