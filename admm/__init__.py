@@ -3,6 +3,7 @@
 from admm.couplings import Coupling, Quantity
 from admm.engine import solve
 from admm.errors import InfeasibleError, InputError, SolverError, TielineError, TransportError
+from admm.initial import WarmStart, warm_start
 from admm.interfaces import Agent, AgentBoundary, Answer, AnswerStatus, Question, Transport
 from admm.penalty import Adaptive, Classical, Observation, PenaltyPolicy
 from admm.state import Progress, Result, Settings, Status
@@ -33,5 +34,7 @@ __all__ = [
     "TielineError",
     "Transport",
     "TransportError",
+    "WarmStart",
     "solve",
+    "warm_start",
 ]

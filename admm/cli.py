@@ -32,6 +32,13 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def any_whole_number(text: str) -> int:
+    """A whole number, negative ones included."""
+    if not text.removeprefix("-").isdecimal():
+        raise argparse.ArgumentTypeError(f"is '{text}', expected a whole number")
+    return int(text)
+
+
 def positive_number(text: str) -> float:
     """A finite number above 0."""
     try:
@@ -83,6 +90,15 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         help="as a share of the boundary turnover",
     )
     run.add_argument("--time-limit", type=positive_number, metavar="SECONDS")
+    run.add_argument(
+        "--warm-start", metavar="DIR", help="start from the prices and values in a former run's output folder"
+    )
+    run.add_argument(
+        "--shift",
+        type=any_whole_number,
+        metavar="N",
+        help="of a warm start: begin as N periods later in the former run (default: as the two start times say)",
+    )
     run.add_argument("--qp-solver", default="osqp", choices=("osqp", "piqp"))
     run.add_argument(
         "--deadline", type=positive_number, default=600.0, metavar="SECONDS", help="how long a rank may be silent"

@@ -23,8 +23,9 @@ from admm import (
     solve,
 )
 from admm.history import HistoryWriter, write_boundary, write_private
+from admm.initial import warm_start
 from admm.launch import launched_under_mpi
-from admm.output import BOUNDARY, HISTORY, OutputFolder, result_summary, versions
+from admm.output import BOUNDARY, HISTORY, START_FORMAT, OutputFolder, read_former, result_summary, versions
 from admm.progress import ProgressPrinter
 from admm.words import closing_words
 from networks.case import DIGEST_SIZE, SIGNS, Case, CaseAgent, load_case
@@ -113,11 +114,35 @@ def _prepare(
         if transport.rank == 0:
             out.check()
         case = load_case(given.case)
+        if transport.rank == 0:
+            settings = _warm(settings, case, given)
         owned = _owned(case, transport)
         return case, settings, {name: case.build_agent(name, given.qp_solver) for name in owned}
     except TielineError as error:
         transport.refuse(error)
         raise
+
+
+def _warm(settings: Settings, case: Case, given: argparse.Namespace) -> Settings:
+    """The settings with the start that --warm-start asks for, and a line that says which.
+
+    Former penalties are taken over if their scheme and policy are those that are asked for now.
+    """
+    if given.warm_start is None:
+        if given.shift is not None:
+            raise InputError(f"--shift {given.shift}: is for a warm start; add --warm-start DIR")
+        return settings
+    former = read_former(given.warm_start)
+    former.check_step(case.horizon.step_minutes)
+    shift = former.shift_to(case.horizon.start) if given.shift is None else given.shift
+    start = warm_start(former.boundary, case.couplings, shift, former.periods_per_day)
+    if (former.scheme, former.penalty) != (given.scheme, given.penalty):
+        start = replace(start, penalty={})
+    words = [f"warm start from {former.path}, shifted by {shift} periods"]
+    words += [f"new, from 0: {', '.join(start.added)}"] if start.added else []
+    words += [f"left out: {', '.join(start.dropped)}"] if start.dropped else []
+    print("; ".join(words))
+    return start.applied_to(settings)
 
 
 def _owned(case: Case, transport: Transport) -> list[str]:
@@ -180,11 +205,10 @@ def _conclude(case: Case, given: argparse.Namespace, result: Result, out: Output
     summary = {
         "case": case.name,
         "case_sha256": _case_digest(case, facts),
-        "start_utc": f"{case.horizon.start:%Y-%m-%dT%H:%MZ}",
-        "periods": case.horizon.periods,
-        "step_minutes": case.horizon.step_minutes,
+        **_horizon_summary(case),
         "scheme": given.scheme,
         "penalty": given.penalty,
+        "warm_start": given.warm_start,
         **result_summary(result),
         "ranks": len(facts),
         "agents": len(case.agents),
@@ -200,6 +224,14 @@ def _conclude(case: Case, given: argparse.Namespace, result: Result, out: Output
     if result.status is Status.INTERRUPTED:
         return EXIT_INTERRUPTED
     return 0 if result.converged else EXIT_NOT_CONVERGED
+
+
+def _horizon_summary(case: Case) -> dict[str, Any]:
+    return {
+        "start_utc": f"{case.horizon.start:{START_FORMAT}}",
+        "periods": case.horizon.periods,
+        "step_minutes": case.horizon.step_minutes,
+    }
 
 
 def _worst(errors: Iterable[float | None]) -> float | None:
@@ -239,6 +271,7 @@ def centralised(given: argparse.Namespace) -> int:
     summary = {
         "case": case.name,
         "case_sha256": _case_digest(case, [{"digest": case.private_digest(case.agents)}]),
+        **_horizon_summary(case),
         "scheme": "centralised",
         "converged": True,
         "objective_eur": found.solution.objective_eur,

@@ -108,7 +108,9 @@ def write_boundary(
     boundary: Mapping[str, Mapping[str, BoundaryResult]],
     sign_words: Mapping[str, str],
 ) -> None:
-    """Write /COUPLING/QUANTITY/{lower, upper, price}, arrays (periods,), each with its unit and sign.
+    """Write /COUPLING/QUANTITY/{lower, upper, price, penalty}, arrays (periods,), each with its unit and sign.
+
+    There is no penalty where the result comes from no coordination. The group's `scale` is a nominal size.
 
     boundary: {coupling: {quantity: values}}, as `Result.boundary` has it.
     sign_words: {quantity: what a positive value means}; by default, that the lower agent takes it.
@@ -120,10 +122,69 @@ def write_boundary(
                 _write_quantity(file.create_group(f"{coupling}/{quantity}"), values, sign)
 
 
+def read_boundary(path: str | os.PathLike[str], periods: int) -> dict[str, dict[str, BoundaryResult]]:
+    """What `write_boundary` wrote of a horizon of so many periods: {coupling: {quantity: values}}.
+
+    Raises InputError, naming file and array, for a file that is not there, or is none of these, or is damaged.
+    """
+    with _readable(Path(path)) as file:
+        return {
+            coupling: {
+                quantity: _read_quantity(_subgroup(_subgroup(file, coupling), quantity), periods)
+                for quantity in _subgroup(file, coupling)
+            }
+            for coupling in file
+        }
+
+
+def _subgroup(group: h5py.Group, name: str) -> h5py.Group:
+    found = group.get(name)
+    if not isinstance(found, h5py.Group):
+        where = f"{group.file.filename}: {group.name.rstrip('/')}/{name}"
+        raise InputError(f"{where} is no group, expected /COUPLING/QUANTITY/{{lower, upper, price}}")
+    return found
+
+
+def _read_quantity(group: h5py.Group, periods: int) -> BoundaryResult:
+    arrays = {name: _read_array(group, name, periods) for name in ("lower", "upper", "price")}
+    penalty = _read_array(group, "penalty", periods) if "penalty" in group else None
+    if penalty is not None and (penalty <= 0).any():
+        where = f"{group.file.filename}: {group.name}/penalty"
+        raise InputError(f"{where} has the value {penalty.min():g}, expected numbers above 0")
+    unit = group["lower"].attrs.get("unit")
+    if not isinstance(unit, str):
+        raise InputError(f"{group.file.filename}: {group.name}/lower has the unit {unit!r}, expected a text such as MW")
+    return BoundaryResult(**arrays, unit=unit, scale=_read_scale(group), penalty=penalty)
+
+
+def _read_array(group: h5py.Group, name: str, periods: int) -> np.ndarray:
+    where, found = f"{group.file.filename}: {group.name}/{name}", group.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise InputError(f"{where} is not there, expected an array of {periods} numbers")
+    if found.shape != (periods,) or found.dtype.kind not in "fiu":
+        what = f"{found.shape} of type {found.dtype}"
+        raise InputError(f"{where} has shape {what}, expected {periods} numbers, as summary.json says")
+    values = found[:].astype(float)
+    if not np.isfinite(values).all():
+        at = int(np.argmin(np.isfinite(values)))
+        raise InputError(f"{where} is {values[at]} in period {at}, expected finite numbers")
+    return values
+
+
+def _read_scale(group: h5py.Group) -> float:
+    scale = group.attrs.get("scale", 1.0)
+    if not isinstance(scale, (int, float, np.number)) or not (np.isfinite(scale) and scale > 0):
+        raise InputError(f"{group.file.filename}: {group.name} has the scale {scale!r}, expected a number above 0")
+    return float(scale)
+
+
 def _write_quantity(group: h5py.Group, values: BoundaryResult, sign: str) -> None:
     _write(group, "lower", values.lower, values.unit, sign=sign)
     _write(group, "upper", values.upper, values.unit, sign=sign)
     _write(group, "price", values.price, f"EUR/{values.unit} and period", sign=LOWER_PAYS)
+    if values.penalty is not None:
+        _write(group, "penalty", values.penalty, f"EUR/{values.unit}^2 and period", sign="positive")
+    group.attrs["scale"] = float(values.scale)
 
 
 def write_private(
@@ -197,3 +258,16 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{path}: cannot be opened for writing ({error}); check the folder and its rights") from None
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[h5py.File]:
+    if not path.is_file():
+        raise InputError(f"{path}: is not there; choose the output folder of a completed run")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except InputError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError) as error:  # what h5py raises for damaged files
+        raise InputError(f"{path}: cannot be read ({error}); choose the output folder of a completed run") from None

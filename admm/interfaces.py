@@ -10,7 +10,7 @@ in the sign of the price, so every agent solves the same kind of problem::
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Protocol, runtime_checkable
@@ -132,8 +132,11 @@ class Transport(Protocol):
     def refuse(self, error: Exception) -> None:
         """Instead of `start`: tell the other ranks that this one cannot. Their `start` raises."""
 
-    def ask(self, questions: Mapping[str, Question]) -> dict[str, Answer]:
-        """Ask several agents at once and wait for all answers."""
+    def ask(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Answer]]:
+        """Ask several agents at once, each at least one question, and wait for all answers.
+
+        An agent answers its questions in turn; the answers stand in their order, unusable ones among them.
+        """
 
     def serve(self) -> None:
         """Answer questions until the driving rank says that the run is over."""

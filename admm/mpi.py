@@ -1,7 +1,8 @@
 """Agents on other MPI ranks: the same questions and answers as messages. The only mpi4py import.
 
-Rank 0 drives and may own agents too. One message a question, one an answer, each a nonblocking
-point-to-point transfer of bytes (`admm.wire`), so ranks answer in parallel and nothing is pickled.
+Rank 0 drives and may own agents too. In an exchange one message carries all questions to an agent and
+one all its answers, each a nonblocking point-to-point transfer of bytes (`admm.wire`), so ranks answer
+in parallel and nothing is pickled.
 Every wait is a loop of tests with a deadline, because a stopped process is noticed in no other way.
 
     rank 0:   HELLO ->   <- HELLO (owned agents) or TEXT (error)   HELLO or TEXT ->      start
@@ -17,7 +18,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -26,7 +27,8 @@ from mpi4py import MPI
 
 from admm import wire
 from admm.errors import InputError, TielineError, TransportError
-from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, check_answer_fits, timed_answer
+from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, check_answer_fits
+from admm.transport import answers_to
 from admm.wire import Kind, Message
 
 TAG = 7101
@@ -142,37 +144,41 @@ class MpiTransport:
 
     # -------------------------------------------------------------- rank 0
 
-    def ask(self, questions: Mapping[str, Question]) -> dict[str, Answer]:
+    def ask(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Answer]]:
         """Send to the other ranks, answer with the own agents meanwhile, then collect in the given order."""
         self._sequence += 1
         remote = [name for name in questions if self._owner[name] != 0]
         began = time.perf_counter()
         for name in remote:
             index = self._names.index(name)
-            self._post(self._owner[name], wire.question_message(self._run_id, self._sequence, index, questions[name]))
+            self._post(self._owner[name], wire.questions_message(self._run_id, self._sequence, index, questions[name]))
         sent = time.perf_counter()
-        own = {n: timed_answer(self._agents[n], q) for n, q in questions.items() if self._owner[n] == 0}
+        own = {n: answers_to(self._agents[n], asked) for n, asked in questions.items() if self._owner[n] == 0}
         solved, self._waited = time.perf_counter(), 0.0
-        others = {name: self._collect(name) for name in remote}
+        others = {name: self._collect(name, len(questions[name])) for name in remote}
         collected = time.perf_counter()
         beyond = max(0.0, self._slowest(others) - (solved - sent))
         self.traffic.communication_seconds += (sent - began) + (collected - solved - self._waited)
         self.traffic.waiting_seconds += max(0.0, self._waited - beyond)
         return {name: own[name] if name in own else others[name] for name in questions}
 
-    def _collect(self, name: str) -> Answer:
+    def _collect(self, name: str, count: int) -> list[Answer]:
+        """The answers of one agent to so many questions."""
         message = self._receive(self._owner[name], f"with the answer of agent '{name}'")
         if message.kind is Kind.TEXT:
             error = wire.read_error(message)
             raise TielineError(f"agent '{name}': {error}") if type(error) is TielineError else error
         wire.expect(message, Kind.ANSWER, self._sequence, self._names.index(name))
-        return wire.read_answer(message, self._boundaries[name].size)
+        answers = wire.read_answers(message, self._boundaries[name].size)
+        if len(answers) != count:
+            raise TransportError(f"agent '{name}': {len(answers)} answers came to {count} questions")
+        return answers
 
-    def _slowest(self, answers: Mapping[str, Answer]) -> float:
+    def _slowest(self, answers: Mapping[str, Sequence[Answer]]) -> float:
         """Seconds for which the slowest other rank computed in this exchange."""
         seconds = dict.fromkeys(self._others, 0.0)
-        for name, answer in answers.items():
-            seconds[self._owner[name]] += answer.solve_seconds
+        for name, given in answers.items():
+            seconds[self._owner[name]] += sum(answer.solve_seconds for answer in given)
         return max(seconds.values(), default=0.0)
 
     def finish(self, has_result: bool) -> None:
@@ -219,9 +225,10 @@ class MpiTransport:
         if name not in self._agents:
             raise TransportError(f"rank {self.rank} was asked for agent number {message.agent}, which it does not own")
         size = self._boundaries[name].size
-        answer = timed_answer(self._agents[name], wire.read_question(message, size))
-        check_answer_fits(name, answer, size)
-        return wire.answer_message(self._run_id, message.sequence, message.agent, answer, size)
+        answers = answers_to(self._agents[name], wire.read_questions(message, size))
+        for answer in answers:
+            check_answer_fits(name, answer, size)
+        return wire.answers_message(self._run_id, message.sequence, message.agent, answers, size)
 
     # -------------------------------------------------------------- after a run
 

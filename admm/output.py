@@ -1,21 +1,30 @@
-"""The output folder of a run: prepared before, completed after; `summary.json` comes last and says so."""
+"""The output folder of a run: prepared before, completed after; `summary.json` comes last and says so.
+
+Read back, it is where a later run starts.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from admm import __version__
 from admm.errors import InputError
-from admm.state import Result
+from admm.history import read_boundary
+from admm.state import BoundaryResult, Result
 
 SUMMARY, HISTORY, BOUNDARY, PRIVATE = "summary.json", "history.h5", "boundary.h5", "private"
 UNFINISHED = (".tmp", ".part")
 """Endings of files that a killed run may leave behind."""
+START_FORMAT = "%Y-%m-%dT%H:%MZ"
+"""Of start_utc in the summary."""
+MINUTES_A_DAY = 24 * 60
 PACKAGES = ("numpy", "scipy", "osqp", "piqp", "clarabel", "pandapower", "mpi4py", "h5py")
 
 
@@ -109,3 +118,87 @@ def result_summary(result: Result) -> dict[str, Any]:
         "versions": versions(),
         **{f"solve_ms_{name}": 1e3 * seconds for name, seconds in result.solve_seconds.items()},
     }
+
+
+@dataclass(frozen=True)
+class FormerRun:
+    """A completed run, read back from its output folder.
+
+    start: of its first period, UTC. scheme, penalty: by name, as it was asked; None where it does not say.
+    boundary: {coupling: {quantity: values}}.
+    """
+
+    path: Path
+    start: datetime
+    step_minutes: int
+    scheme: str | None
+    penalty: str | None
+    boundary: dict[str, dict[str, BoundaryResult]]
+
+    @property
+    def periods_per_day(self) -> int:
+        return MINUTES_A_DAY // self.step_minutes
+
+    def check_step(self, step_minutes: int) -> None:
+        """Raise InputError unless periods are as long as this run's: prices are per period."""
+        if step_minutes != self.step_minutes:
+            raise InputError(
+                f"{self.path / SUMMARY}: step_minutes is {self.step_minutes}, expected {step_minutes} as in the case; "
+                "choose a run with periods of the same length"
+            )
+
+    def shift_to(self, start: datetime) -> int:
+        """Periods from this run's start to another; InputError unless it is a whole number of them."""
+        shift = (start - self.start) / timedelta(minutes=self.step_minutes)
+        if not shift.is_integer():
+            raise InputError(
+                f"{self.path / SUMMARY}: start_utc is {self.start:{START_FORMAT}}, expected a whole number of periods "
+                f"of {self.step_minutes} minutes from the case's {start:{START_FORMAT}}; or say it with --shift"
+            )
+        return int(shift)
+
+
+def read_former(path: str | Path) -> FormerRun:
+    """The completed run in a folder. Raises InputError, naming the file and what is wrong with it."""
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"{path}: is no folder, expected the output folder of a completed run")
+    summary = _read_summary(path / SUMMARY)
+    periods = _number_in(summary, "periods", path)
+    return FormerRun(
+        path=path,
+        start=_start_in(summary, path),
+        step_minutes=_number_in(summary, "step_minutes", path),
+        scheme=summary.get("scheme"),
+        penalty=summary.get("penalty"),
+        boundary=read_boundary(path / BOUNDARY, periods),
+    )
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: is not there, so the run is not complete; choose the folder of a completed run")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); choose the folder of a completed run") from None
+    if not isinstance(summary, dict) or summary.get("complete") is not True:
+        raise InputError(f"{path}: does not say complete = true; choose the folder of a completed run")
+    return summary
+
+
+def _number_in(summary: dict[str, Any], key: str, path: Path) -> int:
+    value = summary.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{path / SUMMARY}: {key} is {value!r}, expected a whole number of at least 1")
+    return value
+
+
+def _start_in(summary: dict[str, Any], path: Path) -> datetime:
+    value = summary.get("start_utc")
+    try:
+        return datetime.strptime(value, START_FORMAT).replace(tzinfo=UTC)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{path / SUMMARY}: start_utc is {value!r}, expected a time such as 2024-01-31T00:00Z"
+        ) from None

@@ -6,7 +6,7 @@ A scheme is a subclass that says what one iteration is. Everything that it learn
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from admm import updates
@@ -52,12 +52,24 @@ class Run:
 
     def ask(self, questions: Mapping[str, Question], part: str) -> dict[str, Answer]:
         """One question to each of several agents at once; `part` says under what the time is counted."""
+        answers = self.ask_batches({name: [question] for name, question in questions.items()}, part)
+        return {name: given[0] for name, given in answers.items()}
+
+    def ask_batches(
+        self, questions: Mapping[str, Sequence[Question]], part: str, check: bool = True
+    ) -> dict[str, list[Answer]]:
+        """At least one question to each of several agents at once: {agent: answers in the order of its questions}.
+
+        check: raise if an answer is unusable. Without it an unusable answer is returned among the others, its
+        status says why; one of a wrong shape or with a number that is not finite still raises.
+        """
         began, traffic = time.perf_counter(), replace(self.transport.traffic)
         answers = self.transport.ask(questions)
-        for name, answer in answers.items():
-            check_answer(name, answer, self.layout.entries(name).size)
-            self.solve_seconds[name] += answer.solve_seconds
-            self.answers_given[name] += 1
+        for name, given in answers.items():
+            for answer in given:
+                (check_answer if check else check_answer_fits)(name, answer, self.layout.entries(name).size)
+                self.solve_seconds[name] += answer.solve_seconds
+                self.answers_given[name] += 1
         moved = self.transport.traffic
         apart = (
             moved.communication_seconds
@@ -122,6 +134,7 @@ def boundary_results(layout: Layout, sides: Sides, state: State) -> dict[str, di
             state.price[at].copy(),
             block.quantity.unit,
             block.quantity.scale,
+            state.penalty[at].copy(),
         )
         quantities = found.setdefault(name, {})
         if block.coupling.lower in sides.relays:

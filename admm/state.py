@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from admm.acceleration import acceleration_for
 from admm.errors import InputError
 from admm.penalty import policy_for
 
-SCHEMES = {"two-block": ("admm.two_block", "TwoBlock")}
+SCHEMES = {"two-block": ("admm.two_block", "TwoBlock"), "memory": ("admm.memory", "Memory")}
 """Schemes that the engine can run: module and class of each."""
 
 
@@ -35,17 +36,23 @@ class Settings:
     """What a run is asked to do.
 
     penalty: name of a policy ("adaptive", "classical") or an object with the PenaltyPolicy protocol.
+    acceleration: "none", "anderson" or "anderson:MEMORY", "relaxation" or "relaxation:FACTOR", or an object with the
+    Acceleration protocol.
     consensus_tolerance: largest mismatch allowed, as a share of each entry's scale.
     optimality_tolerance: estimated objective error allowed, as a share of the boundary turnover.
     absolute_tolerance, relative_tolerance: of Boyd's residual test (Boyd et al. 2011, eq. 3.12),
     in scaled units (values by scale, prices by price_scale).
-    initial_price, initial_values: {coupling: {quantity: array (periods,)}}; both start at 0 where not given.
+    initial_price, initial_values, initial_penalty: {coupling: {quantity: array (periods,)}}. Where not given,
+    prices and values start at 0 and the penalty as its policy says; `warm_start` makes all three from a result.
     final_accuracy: accuracy that agents are asked for before a stop is accepted, as a share of scale.
     callback: called with a Progress after every iteration; a true return stops the run.
     relay_all: put a relay agent on every coupling (textbook general-form consensus).
+    lead: agents that lead the scheme "memory"; where none is named, all of the second side that can. They live on
+    the driving rank and share their models with each other there.
     """
 
     penalty: Any = "adaptive"
+    acceleration: Any = "anderson"
     scheme: str = "two-block"
     max_iterations: int = 500
     consensus_tolerance: float = 1e-3
@@ -56,12 +63,15 @@ class Settings:
     time_limit_seconds: float | None = None
     initial_price: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     initial_values: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    initial_penalty: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     callback: Callable[[Progress], Any] | None = None
     relay_all: bool = False
+    lead: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
             raise InputError(f"settings: scheme is {self.scheme!r}, expected one of {', '.join(SCHEMES)}")
+        acceleration_for(self.acceleration)
         policy_for(self.penalty)  # each run makes its own; a wrong name shows here
         whole = isinstance(self.max_iterations, (int, np.integer)) and not isinstance(self.max_iterations, bool)
         if not whole or self.max_iterations < 1:
@@ -157,13 +167,15 @@ class Progress:
 @dataclass(frozen=True)
 class BoundaryResult:
     """One quantity of one coupling: lower and upper values (in the unit) and price (EUR per unit and
-    period), each of shape (periods,). scale: nominal size, in the unit."""
+    period), each of shape (periods,). scale: nominal size, in the unit. penalty: the last one, EUR per unit
+    squared and period, shape (periods,); None where the result comes from no coordination."""
 
     lower: np.ndarray
     upper: np.ndarray
     price: np.ndarray
     unit: str
     scale: float = 1.0
+    penalty: np.ndarray | None = None
 
     @property
     def mismatch(self) -> np.ndarray:

@@ -8,17 +8,34 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+
+import numpy as np
 
 from admm.errors import TielineError
 from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, timed_answer
-from admm.wire import answer_bytes, question_bytes
+from admm.wire import answers_bytes, questions_bytes
 
 
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def answers_to(agent: Agent, questions: Sequence[Question]) -> list[Answer]:
+    """An agent's answers in turn, the same whatever carries them.
+
+    Each has values of its own, as an agent may use one array again and again; zeros where they mean nothing.
+    """
+    return [_kept(timed_answer(agent, question), question.price.size) for question in questions]
+
+
+def _kept(answer: Answer, entries: int) -> Answer:
+    if not isinstance(answer, Answer):
+        return answer  # whoever checks the answer says so
+    return replace(answer, values=np.copy(answer.values) if answer.status.usable else np.zeros(entries))
 
 
 class InProcessTransport:
@@ -42,19 +59,19 @@ class InProcessTransport:
     def refuse(self, error: Exception) -> None:
         """Nothing to do: there is no other rank."""
 
-    def ask(self, questions: Mapping[str, Question]) -> dict[str, Answer]:
+    def ask(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Answer]]:
         if self._pool is None or len(questions) == 1:
-            answers = {name: timed_answer(self._agents[name], question) for name, question in questions.items()}
+            answers = {name: answers_to(self._agents[name], asked) for name, asked in questions.items()}
         else:
             answers = self._ask_threads(questions)
-        for name, question in questions.items():
-            entries, reason = question.price.size, getattr(answers[name], "reason", "")
-            self.traffic.bytes += question_bytes(entries) + answer_bytes(entries, reason)
+        for name, asked in questions.items():
+            entries, reasons = asked[0].price.size, [getattr(answer, "reason", "") for answer in answers[name]]
+            self.traffic.bytes += questions_bytes(entries, len(asked)) + answers_bytes(entries, reasons)
         return answers
 
-    def _ask_threads(self, questions: Mapping[str, Question]) -> dict[str, Answer]:
+    def _ask_threads(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Answer]]:
         handler = signal.getsignal(signal.SIGINT)
-        futures = {n: self._pool.submit(timed_answer, self._agents[n], q) for n, q in questions.items()}
+        futures = {n: self._pool.submit(answers_to, self._agents[n], asked) for n, asked in questions.items()}
         try:
             return {name: future.result() for name, future in futures.items()}
         finally:

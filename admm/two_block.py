@@ -2,6 +2,9 @@
 
 for every coupling: lower value y, upper value z, price = multiplier of (y - z)
 first side answers, second side answers, price <- price + penalty * (y - z)
+
+An acceleration may move the point (z, price) that an iteration starts from and what the second side is shown of
+y. Answers, residuals, costs and results are those of answers that agents gave.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from admm import updates
+from admm.acceleration import Acceleration, Point, acceleration_for
 from admm.couplings import Layout
 from admm.initial import checked_penalty, initial_state
 from admm.interfaces import Answer, AnswerStatus, Question
@@ -30,7 +34,10 @@ class TwoBlock(Run):
         super().__init__(*common)
         self.policy: PenaltyPolicy = policy_for(self.settings.penalty)
         self.state = initial_state(self.layout, self.settings, self.policy)
-        self.second_entries = _entries_answered_by(self.sides.second, self.layout)
+        self.acceleration: Acceleration = acceleration_for(self.settings.acceleration)
+        self.acceleration.forget()
+        self.side = _side(self.sides.first, self.layout)
+        self.start = Point(self.second_values(), self.state.price)
         self.answers: dict[str, Answer] = {}
         self.settle = False
         self.complete = self.state.copy()
@@ -42,24 +49,55 @@ class TwoBlock(Run):
         state = self.state
         self.complete = state.copy()
         state.iteration += 1
-        before = self.second_values()
-        self.exchange(self.sides.first, "agents")
-        self.exchange(self.sides.second, "operators")
-        state.price = updates.dual_update(state)
-        dual_step = updates.scaled_dual_step(state.penalty, self.second_values(), before, self.layout)
+        dual_step = self.step(self.start)
         seen = updates.residuals(state, dual_step, self.layout, self.settings)
         self.record(seen)
         status = self.test(seen)
         if status is Status.RUNNING:
-            proposed = self.policy.update(state.penalty, self.observe(dual_step))
-            state.penalty = checked_penalty(proposed, self.policy, self.layout)
+            self.prepare_next(dual_step)
             if state.iteration % ACCURACY_EVERY == 0:
-                state.accuracy = updates.inner_accuracy(seen.primal, self.layout.size, state.accuracy)
+                least = self.settings.final_accuracy
+                state.accuracy = updates.inner_accuracy(seen.primal, self.layout.size, state.accuracy, least)
         return status
 
+    def step(self, start: Point) -> np.ndarray:
+        """Both sides answer and the price moves, from `start`. Returns the scaled dual step, shape (n,)."""
+        state = self.state
+        state.price = start.price
+        self.put_values(start.second, ~self.side)
+        self.exchange(self.sides.first, "agents")
+        first = self.first_values()
+        shown = self.acceleration.relax(first, start.second)
+        self.put_values(shown, self.side)
+        self.exchange(self.sides.second, "operators")
+        state.price = updates.dual_update(state)
+        self.put_values(first, self.side)
+        moved_from = start.second + (shown - first)
+        return updates.scaled_dual_step(state.penalty, self.second_values(), moved_from, self.layout)
+
+    def prepare_next(self, dual_step: np.ndarray) -> None:
+        """The next penalty, and the point that the next iteration starts from."""
+        state, after = self.state, Point(self.second_values(), self.state.price)
+        penalty = checked_penalty(self.policy.update(state.penalty, self.observe(dual_step)), self.policy, self.layout)
+        if np.array_equal(penalty, state.penalty):
+            self.start = self.acceleration.next_start(self.start, after, penalty)
+        else:
+            self.acceleration.forget()
+            self.start = after
+        state.penalty = penalty
+
+    def first_values(self) -> np.ndarray:
+        """The first side's values, shape (n,), whichever end of each coupling it is."""
+        return np.where(self.side, self.state.lower, self.state.upper)
+
     def second_values(self) -> np.ndarray:
-        """The second side's values, shape (n,), whichever end of each coupling it is."""
-        return np.where(self.second_entries == 1, self.state.lower, self.state.upper)
+        """The second side's values, shape (n,)."""
+        return np.where(self.side, self.state.upper, self.state.lower)
+
+    def put_values(self, values: np.ndarray, lower: np.ndarray) -> None:
+        """Make `values` the lower ones where `lower` is true and the upper ones elsewhere."""
+        self.state.lower = np.where(lower, values, self.state.lower)
+        self.state.upper = np.where(lower, self.state.upper, values)
 
     def exchange(self, names: Sequence[str], part: str) -> None:
         """Ask one side and take its answers into the state."""
@@ -95,6 +133,7 @@ class TwoBlock(Run):
             lower=state.lower / layout.scale,
             upper=state.upper / layout.scale,
             price=state.price / layout.price_scale,
+            side=np.where(self.side, 1.0, -1.0),
         )
 
     def record(self, seen: Residuals) -> None:
@@ -133,9 +172,9 @@ class TwoBlock(Run):
         return limit
 
 
-def _entries_answered_by(names: Sequence[str], layout: Layout) -> np.ndarray:
-    """shape (n,): +1 where one of the agents is the lower side, -1 where the upper."""
-    end = np.zeros(layout.size)
-    for name in names:
-        end[layout.entries(name)] = layout.boundary(name).sign
-    return end
+def _side(first: Sequence[str], layout: Layout) -> np.ndarray:
+    """shape (n,): true where the first side is the lower one."""
+    lower = np.zeros(layout.size, dtype=bool)
+    for name in first:
+        lower[layout.entries(name)] = layout.boundary(name).sign > 0
+    return lower

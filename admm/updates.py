@@ -38,6 +38,11 @@ def turnover_eur(state: State) -> float:
     return float(np.abs(state.price * state.upper).sum())
 
 
+def least_turnover(state: State, layout: Layout) -> float:
+    """The turnover, EUR, or a small part of the nominal one where hardly anything is exchanged or paid."""
+    return max(turnover_eur(state), LEAST_TURNOVER * float(layout.price_scale @ layout.scale))
+
+
 def residuals(state: State, dual_step: np.ndarray, layout: Layout, settings: Settings) -> Residuals:
     """Both residual norms, their tolerances (Boyd et al. 2011, eq. 3.12), and the two other tests."""
     mismatch = scaled_mismatch(state, layout)
@@ -61,14 +66,14 @@ def objective_error(state: State, dual_step: np.ndarray, layout: Layout) -> floa
     reference that still moves are off by dual step x value. Signs are kept: that is how they add up.
     Where hardly anything is exchanged or paid, the share is that of a small part of the nominal turnover.
     """
-    turnover = max(turnover_eur(state), LEAST_TURNOVER * float(layout.price_scale @ layout.scale))
+    turnover = least_turnover(state, layout)
     error = abs(state.price @ (state.lower - state.upper)) + abs(dual_step @ state.upper)
     return float(error / turnover)
 
 
-def inner_accuracy(primal: float, entries: int, now: float) -> float:
-    """Accuracy to ask of agents, as a share of scale: a tenth of the rms mismatch, within [1e-5, 1e-3].
+def inner_accuracy(primal: float, entries: int, now: float, least: float = 1e-5) -> float:
+    """Accuracy to ask of agents, as a share of scale: a tenth of the rms mismatch, within [least, 1e-3].
 
     It never loosens: a looser answer after a tighter one would show up as a residual of its own.
     """
-    return min(now, float(np.clip(0.1 * primal / np.sqrt(entries), 1e-5, 1e-3)))
+    return min(now, float(np.clip(0.1 * primal / np.sqrt(entries), min(least, 1e-3), 1e-3)))

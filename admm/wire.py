@@ -1,8 +1,13 @@
 """How messages look between ranks: a fixed header, float64 numbers and a bounded text. No pickle.
 
-    header   magic, version, kind, run id, sequence, agent, status, flags, count of numbers, bytes of text
+    header   magic, version, kind, run id, sequence, agent, status, flags, items, count of numbers, bytes of text
     numbers  count x float64, little endian
     text     UTF-8, at most TEXT_LIMIT_BYTES
+
+A QUESTION carries as many questions to one agent as `items` says, one row of numbers each:
+    iteration, accuracy, flags, price (n,), reference (n,), penalty (n,)
+An ANSWER carries as many answers, in the same order; its text is that of all reasons, one after the other:
+    status, flags, bytes of reason, cost, bound, model error, seconds, inner iterations, values (n,)
 
 Every reader checks what it gets and raises TransportError: a late or damaged message is never taken
 for an answer. `sequence` numbers the exchanges of a run, so a late answer does not match.
@@ -12,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -21,17 +26,19 @@ import numpy as np
 from admm.errors import InfeasibleError, InputError, SolverError, TielineError, TransportError
 from admm.interfaces import AgentBoundary, Answer, AnswerStatus, Question
 
-MAGIC, VERSION = b"TIEL", 1
-HEADER = struct.Struct("<4sHHQQiHHII")
+MAGIC, VERSION = b"TIEL", 2
+HEADER = struct.Struct("<4sHHQQiHHIII")
 NUMBER = np.dtype("<f8")
 TEXT_LIMIT_BYTES = 1 << 20
 REASON_LIMIT_BYTES = 4096
 """Reasons and errors are cut here, other texts are refused above TEXT_LIMIT_BYTES."""
 NO_AGENT = -1
-QUESTION_SCALARS, ANSWER_SCALARS = 2, 5
+QUESTION_SCALARS, ANSWER_SCALARS = 3, 8
 QUESTION_ARRAYS = 3
 SETTLE = 1
+QUESTION_FLAGS = SETTLE
 HAS_COST, HAS_BOUND = 1, 2
+ANSWER_FLAGS = HAS_COST | HAS_BOUND
 ERRORS = (TielineError, InputError, InfeasibleError, SolverError, TransportError, KeyboardInterrupt)
 """Errors that cross ranks as themselves: the status of a TEXT is the position here, 0 for any other."""
 
@@ -48,7 +55,10 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Message:
-    """One message. numbers: shape (count,). agent: position among the run's agents, or NO_AGENT."""
+    """One message. numbers: shape (count,). agent: position among the run's agents, or NO_AGENT.
+
+    status: of a TEXT. flags: of a STOP. items: questions or answers in the message.
+    """
 
     kind: Kind
     run_id: int
@@ -56,18 +66,20 @@ class Message:
     agent: int = NO_AGENT
     status: int = 0
     flags: int = 0
+    items: int = 0
     numbers: np.ndarray = field(default_factory=lambda: np.empty(0))
     text: str = ""
 
 
-def question_bytes(entries: int) -> int:
-    """Size of a packed question on a boundary of so many entries."""
-    return HEADER.size + NUMBER.itemsize * (QUESTION_SCALARS + QUESTION_ARRAYS * entries)
+def questions_bytes(entries: int, questions: int = 1) -> int:
+    """Size of a packed message of so many questions on a boundary of so many entries."""
+    return HEADER.size + NUMBER.itemsize * questions * (QUESTION_SCALARS + QUESTION_ARRAYS * entries)
 
 
-def answer_bytes(entries: int, reason: str = "") -> int:
-    """Size of a packed answer on a boundary of so many entries."""
-    return HEADER.size + NUMBER.itemsize * (ANSWER_SCALARS + entries) + len(_short(reason).encode())
+def answers_bytes(entries: int, reasons: Sequence[str] = ("",)) -> int:
+    """Size of a packed message of answers with these reasons on a boundary of so many entries."""
+    numbers = len(reasons) * (ANSWER_SCALARS + entries)
+    return HEADER.size + NUMBER.itemsize * numbers + sum(len(_short(reason).encode()) for reason in reasons)
 
 
 def pack(message: Message) -> bytes:
@@ -84,6 +96,7 @@ def pack(message: Message) -> bytes:
         message.agent,
         message.status,
         message.flags,
+        message.items,
         numbers.size,
         len(text),
     )
@@ -94,7 +107,7 @@ def unpack(data: bytes, run_id: int | None = None) -> Message:
     """The message in `data`; it must be one of the given run (None: of any run)."""
     if len(data) < HEADER.size:
         raise TransportError(f"a message has {len(data)} bytes, expected at least the {HEADER.size} of a header")
-    magic, version, kind, run, sequence, agent, status, flags, count, length = HEADER.unpack_from(data)
+    magic, version, kind, run, sequence, agent, status, flags, items, count, length = HEADER.unpack_from(data)
     if magic != MAGIC:
         raise TransportError(f"a message starts with {magic!r}, expected {MAGIC!r}: it is not one of this program's")
     if version != VERSION:
@@ -108,7 +121,8 @@ def unpack(data: bytes, run_id: int | None = None) -> Message:
             f"a {Kind(kind).name} has {len(data)} bytes, its header promises {count} numbers and {length} bytes of text"
         )
     numbers = np.frombuffer(data, dtype=NUMBER, count=count, offset=HEADER.size).astype(float)
-    return Message(Kind(kind), run, sequence, agent, status, flags, numbers, _decode(data[len(data) - length :]))
+    text = _decode(data[len(data) - length :])
+    return Message(Kind(kind), run, sequence, agent, status, flags, items, numbers, text)
 
 
 def expect(message: Message, kind: Kind, sequence: int, agent: int = NO_AGENT) -> Message:
@@ -123,54 +137,77 @@ def expect(message: Message, kind: Kind, sequence: int, agent: int = NO_AGENT) -
     return message
 
 
-def question_message(run_id: int, sequence: int, agent: int, question: Question) -> Message:
-    """A question as a message: iteration and accuracy, then price, reference and penalty."""
-    scalars = np.array([question.iteration, question.accuracy])
-    numbers = np.concatenate([scalars, question.price, question.reference, question.penalty])
-    return Message(Kind.QUESTION, run_id, sequence, agent, flags=SETTLE * bool(question.settle), numbers=numbers)
+def questions_message(run_id: int, sequence: int, agent: int, questions: Sequence[Question]) -> Message:
+    """Questions to one agent as a message."""
+    rows = [
+        np.concatenate([[q.iteration, q.accuracy, SETTLE * bool(q.settle)], q.price, q.reference, q.penalty])
+        for q in questions
+    ]
+    return Message(Kind.QUESTION, run_id, sequence, agent, items=len(rows), numbers=np.concatenate(rows))
 
 
-def read_question(message: Message, entries: int) -> Question:
-    """The question to an agent with so many boundary entries."""
-    numbers = _check_count(message, QUESTION_SCALARS + QUESTION_ARRAYS * entries)
-    price, reference, penalty = numbers[QUESTION_SCALARS:].reshape(QUESTION_ARRAYS, entries)
-    iteration, accuracy = numbers[:QUESTION_SCALARS]
-    _check_finite(message, numbers[: numbers.size - entries])
+def read_questions(message: Message, entries: int) -> list[Question]:
+    """The questions to an agent with so many boundary entries."""
+    rows = _rows(message, QUESTION_SCALARS + QUESTION_ARRAYS * entries)
+    _check_finite(message, rows[:, :-entries])
+    return [_question(row[:QUESTION_SCALARS], row[QUESTION_SCALARS:].reshape(QUESTION_ARRAYS, -1)) for row in rows]
+
+
+def _question(scalars: np.ndarray, arrays: np.ndarray) -> Question:
+    (iteration, accuracy, flags), (price, reference, penalty) = scalars, arrays
     if np.isnan(penalty).any() or (penalty < 0).any() or accuracy <= 0 or iteration < 0 or iteration % 1:
         raise TransportError("a QUESTION has a negative penalty, an accuracy of 0 or a fractional iteration")
-    return Question(int(iteration), price, reference, penalty, float(accuracy), bool(message.flags & SETTLE))
+    settle = bool(_whole("a QUESTION's flags", flags, QUESTION_FLAGS) & SETTLE)
+    return Question(int(iteration), price, reference, penalty, float(accuracy), settle)
 
 
-def answer_message(run_id: int, sequence: int, agent: int, answer: Answer, entries: int) -> Message:
-    """An answer on `entries` boundary entries; values that are not usable anyway travel as zeros."""
-    values = answer.values if answer.status.usable else np.zeros(entries)
-    scalars = np.array(
-        [
-            0.0 if answer.cost_eur is None else answer.cost_eur,
-            0.0 if answer.bound_eur is None else answer.bound_eur,
-            answer.model_error,
-            answer.solve_seconds,
-            answer.inner_iterations,
-        ]
-    )
-    flags = HAS_COST * (answer.cost_eur is not None) | HAS_BOUND * (answer.bound_eur is not None)
-    numbers = np.concatenate([scalars, values])
-    return Message(Kind.ANSWER, run_id, sequence, agent, int(answer.status), flags, numbers, _short(answer.reason))
+def answers_message(run_id: int, sequence: int, agent: int, answers: Sequence[Answer], entries: int) -> Message:
+    """One agent's answers on `entries` boundary entries; values that are not usable anyway travel as zeros."""
+    reasons = [_short(answer.reason) for answer in answers]
+    rows = [_answer_row(answer, len(reason.encode()), entries) for answer, reason in zip(answers, reasons, strict=True)]
+    numbers, text = np.concatenate(rows), "".join(reasons)
+    return Message(Kind.ANSWER, run_id, sequence, agent, items=len(rows), numbers=numbers, text=text)
 
 
-def read_answer(message: Message, entries: int) -> Answer:
-    """The answer of an agent with so many boundary entries."""
-    numbers = _check_count(message, ANSWER_SCALARS + entries)
-    _check_finite(message, numbers)
-    if message.status not in AnswerStatus._value2member_map_:
-        raise TransportError(f"an ANSWER has the unknown status {message.status}")
-    cost, bound, model_error, seconds, inner = (float(number) for number in numbers[:ANSWER_SCALARS])
+def _answer_row(answer: Answer, reason_bytes: int, entries: int) -> np.ndarray:
+    scalars = [
+        int(answer.status),
+        HAS_COST * (answer.cost_eur is not None) | HAS_BOUND * (answer.bound_eur is not None),
+        reason_bytes,
+        0.0 if answer.cost_eur is None else answer.cost_eur,
+        0.0 if answer.bound_eur is None else answer.bound_eur,
+        answer.model_error,
+        answer.solve_seconds,
+        answer.inner_iterations,
+    ]
+    return np.concatenate([scalars, answer.values if answer.status.usable else np.zeros(entries)])
+
+
+def read_answers(message: Message, entries: int) -> list[Answer]:
+    """The answers of an agent with so many boundary entries, in the order of the questions."""
+    rows = _rows(message, ANSWER_SCALARS + entries)
+    _check_finite(message, rows)
+    return [_answer(row, reason) for row, reason in zip(rows, _reasons(message, rows[:, 2]), strict=True)]
+
+
+def _reasons(message: Message, lengths: np.ndarray) -> list[str]:
+    """Each answer's part of the text. lengths: bytes of each, shape (items,)."""
+    text = message.text.encode()
+    ends = np.cumsum([_whole("an ANSWER's bytes of reason", length, REASON_LIMIT_BYTES) for length in lengths])
+    if ends[-1] != len(text):
+        raise TransportError(f"an ANSWER has reasons of {ends[-1]} bytes, expected the {len(text)} of its text")
+    return [_decode(part) for part in np.split(np.frombuffer(text, dtype=np.uint8), ends[:-1])]
+
+
+def _answer(row: np.ndarray, reason: str) -> Answer:
+    status, flags, _, cost, bound, model_error, seconds, inner = (float(number) for number in row[:ANSWER_SCALARS])
+    flags = _whole("an ANSWER's flags", flags, ANSWER_FLAGS)
     return Answer(
-        values=numbers[ANSWER_SCALARS:],
-        status=AnswerStatus(message.status),
-        reason=message.text,
-        cost_eur=cost if message.flags & HAS_COST else None,
-        bound_eur=bound if message.flags & HAS_BOUND else None,
+        values=row[ANSWER_SCALARS:],
+        status=AnswerStatus(_whole("an ANSWER's status", status, max(AnswerStatus))),
+        reason=reason,
+        cost_eur=cost if flags & HAS_COST else None,
+        bound_eur=bound if flags & HAS_BOUND else None,
         model_error=model_error,
         solve_seconds=seconds,
         inner_iterations=int(inner),
@@ -201,10 +238,20 @@ def layout_digest(boundaries: Mapping[str, AgentBoundary]) -> str:
     return digest.hexdigest()
 
 
-def _check_count(message: Message, count: int) -> np.ndarray:
-    if message.numbers.size != count:
-        raise TransportError(f"a {message.kind.name} has {message.numbers.size} numbers, expected {count}")
-    return message.numbers
+def _rows(message: Message, width: int) -> np.ndarray:
+    """The numbers as one row a question or answer, shape (items, width)."""
+    if message.items < 1:
+        raise TransportError(f"a {message.kind.name} has {message.items} items, expected at least 1")
+    if message.numbers.size != message.items * width:
+        found = f"a {message.kind.name} has {message.numbers.size} numbers"
+        raise TransportError(f"{found}, expected {message.items} x {width}")
+    return message.numbers.reshape(message.items, width)
+
+
+def _whole(what: str, value: float, most: int) -> int:
+    if not (0 <= value <= most and value % 1 == 0):
+        raise TransportError(f"{what}: {value:g}, expected a whole number of 0 to {most}")
+    return int(value)
 
 
 def _check_finite(message: Message, numbers: np.ndarray) -> None:
@@ -217,8 +264,8 @@ def _short(text: str) -> str:
     return text.encode(errors="replace")[:REASON_LIMIT_BYTES].decode(errors="ignore")
 
 
-def _decode(data: bytes) -> str:
+def _decode(data: bytes | np.ndarray) -> str:
     try:
-        return data.decode()
+        return bytes(data).decode()
     except UnicodeDecodeError:
         raise TransportError("a message has a text that is not UTF-8") from None

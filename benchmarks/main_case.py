@@ -1,4 +1,4 @@
-"""The main case in all variants against its centralised reference: `python -m benchmarks.main_case`.
+"""The main case in all variants against its centralised reference: `python -m benchmarks main_case`.
 
 Policies `adaptive` and `classical` (penalty 1 per unit), from the same cold start, agents solved by OSQP in one
 process. Writes results/main_case.csv and results/main_case.md.
@@ -6,7 +6,6 @@ process. Writes results/main_case.csv and results/main_case.md.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -14,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 from admm.cli import main as tieline
+from benchmarks.options import Options
 from benchmarks.tables import markdown_table, write_csv
 
-RESULTS = Path(__file__).parent / "results"
 CASES = ("ieee33-10ec", "ieee33-10ec:summer", "ieee33-10ec:winter-15min", "ieee33-10ec:summer-15min")
 PENALTIES = ("adaptive", "classical")
 KEYS = (
@@ -35,19 +34,13 @@ def measure(case: str, penalty: str) -> dict[str, object]:
     return {key: summary[key] for key in KEYS}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
+def run_main_case(options: Options) -> list[dict[str, object]]:
     rows = []
     for case in CASES:
         for penalty in PENALTIES:
             rows.append(measure(case, penalty))
             print(rows[-1], flush=True)
-    write_csv(given.out / "main_case.csv", rows)
+    write_csv(options.out / "main_case.csv", rows)
     note = "Gap: (objective - reference) / boundary turnover of the reference; AC: against pandapower, worst period."
-    (given.out / "main_case.md").write_text(markdown_table(rows, note), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    (options.out / "main_case.md").write_text(markdown_table(rows, note), encoding="utf-8")
+    return rows

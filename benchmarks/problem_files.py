@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 
 import admm
-from subproblems import QPAgent, QuadraticProgram
+from benchmarks.subjects import Problem
+from subproblems import QuadraticProgram
+
+__all__ = ["Problem", "problem_names", "read_problem"]
 
 FOLDER = Path(__file__).parent / "problems"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """programs: {agent: its program}. optimum and boundary turnover in EUR, as found centrally at 1e-9."""
-
-    name: str
-    programs: dict[str, QuadraticProgram]
-    couplings: tuple[admm.Coupling, ...]
-    optimum_eur: float
-    turnover_eur: float
-
-    def agents(self, solver: str = "osqp") -> dict[str, QPAgent]:
-        """Fresh agents: nothing of an earlier run is left in them."""
-        return {name: QPAgent(program, solver=solver) for name, program in self.programs.items()}
 
 
 def problem_names() -> list[str]:

@@ -1,11 +1,15 @@
-"""Rows of results as CSV and as Markdown; `versions`, the same in every row, goes below the table."""
+"""Rows of results as CSV and as Markdown; `versions` and `machine`, the same in every row, go below the table."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+BELOW_THE_TABLE = ("versions", "machine")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -16,12 +20,30 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """Rows as they were written: numbers are numbers again, an empty cell is None."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _value(text: str) -> int | float | str | None:
+    if not text:
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def markdown_table(rows: Sequence[Mapping[str, Any]], note: str) -> str:
     """One line a row; a number that was not reached is None."""
-    keys = [key for key in rows[0] if key != "versions"]
+    keys = [key for key in rows[0] if key not in BELOW_THE_TABLE]
     lines = ["| " + " | ".join(key.replace("_", " ") for key in keys) + " |", "| --- " * len(keys) + "|"]
     lines += ["| " + " | ".join(_cell(row[key]) for key in keys) + " |" for row in rows]
-    return "\n".join([*lines, "", f"{note} {rows[0]['versions']}.", ""])
+    below = ". ".join(str(rows[0][key]) for key in BELOW_THE_TABLE if key in rows[0])
+    return "\n".join([*lines, "", f"{note} {below}.", ""])
 
 
 def _cell(value: Any) -> str:
@@ -30,3 +52,18 @@ def _cell(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.1e}" if 0 < abs(value) < 0.01 else f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def reached(value: float | None) -> float:
+    """A count of exchanges; one that was not reached is infinite."""
+    return math.inf if value is None else float(value)
+
+
+def median_and_worst(values: Iterable[float | None]) -> str:
+    """`median/worst`, failures counted as infinite: "34/inf"."""
+    counts = [reached(value) for value in values]
+    return "-" if not counts else f"{_short(median(counts))}/{_short(max(counts))}"
+
+
+def _short(count: float) -> str:
+    return "inf" if math.isinf(count) else f"{count:g}"

@@ -1,4 +1,4 @@
-"""Where the wall time goes on 1, 2, 3 and 11 ranks: `python -m benchmarks.time_by_rank`.
+"""Where the wall time goes on 1, 2, 3 and 11 ranks: `python -m benchmarks time_by_rank`.
 
 Runs `tieline run ieee33-10ec` as a user would, several times for each number of ranks, and takes the run
 of median wall time. Writes results/time_by_rank.csv, .md and .png. Needs an mpirun (`.[mpi]`).
@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 
 from admm.transport import available_cores
+from benchmarks.figures import save, start_figure
+from benchmarks.options import Options
 from benchmarks.tables import markdown_table, write_csv
 
-RESULTS = Path(__file__).parent / "results"
 CASE, RANKS = "ieee33-10ec", (1, 2, 3, 11)
 PARTS = ("agents", "operators", "communication", "waiting", "engine")
 
@@ -54,12 +55,7 @@ def median_of(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def draw(rows: list[dict[str, float]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure, ((axes,),) = start_figure(height=3.6)
     left = [0.0] * len(rows)
     for part in PARTS:
         seconds = [row[f"{part}_seconds"] for row in rows]
@@ -70,24 +66,21 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
     axes.set_title(f"{CASE} on {available_cores()} cores, {rows[0]['iterations']} iterations")
     axes.invert_yaxis()
     axes.legend(fontsize="small")
-    figure.savefig(path, dpi=150)
+    save(figure, path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
-    rows = []
+def add_own_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repeats", type=int, default=5, help="runs for each number of ranks")
+
+
+def run_time_by_rank(options: Options) -> list[dict[str, float]]:
+    rows, repeats = [], options.own["repeats"]
     for ranks in RANKS:
-        rows.append(median_of([measure(ranks, CASE) for _ in range(given.repeats)]))
+        rows.append(median_of([measure(ranks, CASE) for _ in range(repeats)]))
         print(rows[-1], flush=True)
-    write_csv(given.out / "time_by_rank.csv", rows)
-    where = f"Median of {given.repeats} runs on {available_cores()} cores"
+    write_csv(options.out / "time_by_rank.csv", rows)
+    where = f"Median of {repeats} runs on {available_cores()} cores"
     note = f"{where}; `command seconds` has start-up and the AC check in it."
-    (given.out / "time_by_rank.md").write_text(markdown_table(rows, note), encoding="utf-8")
-    draw(rows, given.out / "time_by_rank.png")
-
-
-if __name__ == "__main__":
-    main()
+    (options.out / "time_by_rank.md").write_text(markdown_table(rows, note), encoding="utf-8")
+    draw(rows, options.out / "time_by_rank.png")
+    return rows

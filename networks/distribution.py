@@ -3,19 +3,24 @@
 Two things keep it exact and quick. *Corrections*: the flows are exact at an operating point only. After
 every answer the exact flow of what was answered is computed (a sweep of a fraction of a millisecond);
 where the two differ, the program is moved to that flow, before answers 3, 8, 13 and so on, and whenever the
-engine asks to settle. *Rows on demand*: of thousands of limits a few bind. The program starts without them;
-every answer is checked against all, and is solved again with those that it breaks, or nearly breaks,
-until it breaks none.
+engine asks to settle. *Rows on demand*: of thousands of limits a few bind, and only those are in the program.
+
+A question without any penalty asks what prices are worth, not for a schedule: it is answered beside it, at the
+same operating points with rows of its own, and corrects nothing. Its bound is one of the program at the latest
+operating points, and so is its cost: both contain the curvature of losses around them.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from admm import AgentBoundary, Answer, InputError, Question
+from admm.couplings import Layout
+from admm.memory.joint import Joint
 from networks.ac_check import AcCheck, check_ac
 from networks.distribution_program import (
     Connection,
@@ -24,7 +29,9 @@ from networks.distribution_program import (
     FlowErrors,
     ReactiveSupport,
 )
-from subproblems import QPAgent
+from networks.rows_on_demand import RowsOnDemand
+from subproblems.joint import JointProgram
+from subproblems.lead_model import LeadModel
 
 __all__ = ["Connection", "DistributionAgent", "DistributionModel", "DistributionProgram", "ReactiveSupport"]
 
@@ -46,7 +53,7 @@ class DistributionAgent:
         self.model, self._solver, self._shares_cost = model, solver, shares_cost
         self.program: DistributionProgram | None = None
         self.corrections = 0
-        self._agent: QPAgent | None = None
+        self._rows: RowsOnDemand | None = None
 
     def prepare(self, boundary: AgentBoundary) -> None:
         slices = boundary.slices()
@@ -55,18 +62,11 @@ class DistributionAgent:
         self._entries = self._community_entries(slices)
         self._errors: dict[str, FlowErrors] = {}
         self._boundary, self._points = boundary, self.program.first_points()
-        self.program.linearised(self._points)
-        self._agent = self._scheduled = None
-        self._start(self.program.no_rows())
+        self._latest_error, self._scheduled, self._price_rows = 0.0, None, None
+        self._rows = self._new_rows()
 
-    def _start(self, masks: list[np.ndarray] | None) -> None:
-        """Begin anew with other rows; None for all of them."""
-        self._masks = masks
-        qp = self.program.linearised(self._points, masks)
-        latest = None if self._agent is None else self._agent.x
-        self._agent = QPAgent(qp, solver=self._solver, shares_cost=self._shares_cost)
-        self._agent.prepare(self._boundary)
-        self._agent.x = latest  # what stands if the run is interrupted before the next answer
+    def _new_rows(self) -> RowsOnDemand:
+        return RowsOnDemand(self.program, self._points, self._boundary, self._solver, self._shares_cost)
 
     def _community_entries(self, slices: dict[tuple[str, str], slice]) -> dict[int, slice]:
         """Where each community's p_mw stands in a question, by position among the connections."""
@@ -79,58 +79,54 @@ class DistributionAgent:
 
     def answer(self, question: Question) -> Answer:
         began = time.perf_counter()
+        answer = self._schedule(question) if question.penalty.any() else self._at_prices(question)
+        return replace(answer, model_error=self._latest_error, solve_seconds=time.perf_counter() - began)
+
+    def _schedule(self, question: Question) -> Answer:
         if self._correction_due(question):
             self._correct()
-        answer = self._solve(question)
+        answer = self._rows.answer(question)
         if not answer.status.usable:
-            self._errors = {}  # there is no answer to correct at
+            self._errors, self._latest_error = {}, 0.0  # there is no answer to correct at
             return answer
         self._observe()
-        cost = None if answer.cost_eur is None else self.program.cost_eur(self._agent.x)
-        error = self._model_error(question)
-        return replace(answer, cost_eur=cost, model_error=error, solve_seconds=time.perf_counter() - began)
+        self._latest_error = self._model_error(question)
+        return answer if answer.cost_eur is None else replace(answer, cost_eur=self.program.cost_eur(self._rows.x))
 
-    def _solve(self, question: Question) -> Answer:
-        """Solve, and again with the rows that the answer breaks, until it breaks none.
-
-        Without a usable answer all rows are taken at once: what is unbounded may be bounded by a limit,
-        and what is infeasible should be explained with all that contributes.
-        """
-        answer, iterations = self._agent.answer(question), 0
-        while self._masks is not None:
-            masks = None
-            if answer.status.usable:
-                masks = self.program.missing_rows(self._agent.x, self._masks, question.accuracy)
-                if masks is None:
-                    break
-            iterations += answer.inner_iterations
-            self._start(masks)
-            answer = self._agent.answer(question)
-        return replace(answer, inner_iterations=iterations + answer.inner_iterations)
+    def _at_prices(self, question: Question) -> Answer:
+        if self._price_rows is None:
+            self._price_rows = self._new_rows()
+        self._price_rows.move(self._points)
+        return self._price_rows.answer(question)
 
     def _correction_due(self, question: Question) -> bool:
         late = question.iteration - FIRST_CORRECTION
         due = question.settle or (late > 0 and (late - 1) % CORRECTION_EVERY == 0)
-        worst = max(
-            (e.multiple(CORRECT_ABOVE_PU, CORRECT_ABOVE_LOSS_SHARE) for e in self._errors.values()), default=0.0
-        )
-        return due and worst > 1.0
+        return due and self._worst_error() > 1.0
+
+    def _worst_error(self) -> float:
+        """Of the rows at the schedule, in multiples of what is corrected."""
+        errors = self._errors.values()
+        return max((e.multiple(CORRECT_ABOVE_PU, CORRECT_ABOVE_LOSS_SHARE) for e in errors), default=0.0)
 
     def _correct(self) -> None:
         """Move the rows to the exact flow at the latest answer; same rows, other numbers."""
-        self._points = self.program.points(self._agent.x)
-        self._agent.update(self.program.linearised(self._points, self._masks))
+        self._points = self.program.points(self._rows.x)
+        self._rows.move(self._points)
         self.corrections += 1
 
     def _observe(self) -> None:
-        self._errors = self.program.all_errors(self._agent.x)
+        self._errors = self.program.all_errors(self._rows.x)
 
     def _model_error(self, question: Question) -> float:
+        self._scheduled = self._at_reference(question)
+        return self._error_at(self._scheduled)
+
+    def _error_at(self, scheduled: np.ndarray) -> float:
         """The base flows against the exact flow of the communities' own schedule, the activated ones against
         that of the operator's copies, as a multiple of the tolerance."""
-        x, program = self._agent.x, self.program
-        self._scheduled = self._at_reference(question)
-        flow = program.sweep.run(*program.consumption(self._scheduled))
+        x, program = self._rows.x, self.program
+        flow = program.sweep.run(*program.consumption(scheduled))
         error = program.errors(x, flow).multiple(FINAL_PU, FINAL_LOSS_SHARE)
         for name, activated in self._errors.items():
             if name != "base":
@@ -140,17 +136,39 @@ class DistributionAgent:
 
     def _at_reference(self, question: Question) -> np.ndarray:
         """The latest x with the communities' own p_mw in place of the copies, where the question holds them to it."""
-        x = self._agent.x.copy()
+        x = self._rows.x.copy()
         for i, at in self._entries.items():
             columns = self.program.boundary[self.model.connections[i].coupling, "p_mw"]
             x[columns] = np.where(question.penalty[at] > 0, question.reference[at], x[columns])
         return x
 
+    def join(self, leads: Sequence, names: Sequence[str], layout: Layout) -> Joint:
+        """The joint program of several leads, this one among them; see `admm.memory.joint.Lead`."""
+        return JointProgram(leads, names, layout)
+
+    def lead_model(self) -> LeadModel:
+        """The program at the latest operating points with all its rows, for a joint solve on this rank."""
+        return LeadModel(self.program.linearised(self._points), self._boundary)
+
+    def take_schedule(self, x: np.ndarray) -> bool:
+        """Make x, (n,), the schedule that the communities follow too. Whether the program has moved to its flow."""
+        self._rows.agent.x = self._scheduled = x
+        self._observe()
+        self._latest_error = self._error_at(x)
+        moved = self._worst_error() > 1.0
+        if moved:
+            self._correct()
+        return moved
+
+    def model_error(self) -> float:
+        """See `Answer`; of the schedule."""
+        return self._latest_error
+
     def solution(self) -> dict[str, np.ndarray]:
         """Flows, voltages, currents and losses by scenario, and the set points: {"base.voltage_pu": (T, n), ...}."""
-        if self.program is None or self._agent.x is None:
+        if self.program is None or self._rows.x is None:
             return {}
-        found, x = self._agent.solution(), self._agent.x
+        found, x = self._rows.agent.solution(), self._rows.x
         for name in self.program.scenarios:
             point = self.program.own_point(x, name)
             voltage = np.sqrt(point.v_sq_pu)
@@ -163,23 +181,23 @@ class DistributionAgent:
 
     def units(self) -> dict[str, str]:
         """The unit of each block of `solution`, by the end of its name."""
-        own = {} if self.program is None else self._agent.units()
+        own = {} if self.program is None else self._rows.agent.units()
         return {
             name: own.get(name, "pu" if name.endswith("_pu") else "Mvar" if name.endswith("_mvar") else "MW")
             for name in self.solution()
         }
 
     def cost_eur(self) -> float | None:
-        """The operator's own cost of its latest answer, for its owner."""
-        solved = self.program is not None and self._agent.x is not None
-        return self.program.cost_eur(self._agent.x) if solved else None
+        """The operator's own cost of its schedule, for its owner."""
+        solved = self.program is not None and self._rows.x is not None
+        return self.program.cost_eur(self._rows.x) if solved else None
 
     def ac_check(self) -> AcCheck | None:
         """The latest answer against pandapower's AC power flow of the communities' own schedule; None without one.
 
         A run that was stopped early may hold a schedule that no feeder can carry.
         """
-        x, program = self._agent.x, self.program
+        x, program = self._rows.x, self.program
         if x is None or self._scheduled is None:
             return None
         p, q = program.consumption(self._scheduled)
@@ -190,8 +208,8 @@ class DistributionAgent:
             return None
 
     def violation(self) -> float:
-        """Largest violation of the operator's own limits by the latest answer, per unit of their scale."""
-        if self.program is None or self._agent.x is None:
+        """Largest violation of the operator's own limits by its schedule, per unit of their scale."""
+        if self.program is None or self._rows.x is None:
             return 0.0
-        broken = max(-float(limit.slack(self._agent.x).min()) for limit in self.program.limits)
-        return max(self._agent.violation(), broken)
+        broken = max(-float(limit.slack(self._rows.x).min()) for limit in self.program.limits)
+        return max(self._rows.agent.violation(), broken)

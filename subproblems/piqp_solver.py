@@ -14,6 +14,7 @@ except ImportError:  # pragma: no cover - depends on the installation
     raise InputError("solver 'piqp' is not installed: pip install piqp, or use 'osqp'") from None
 
 
+MOST_ITERATIONS = 250
 LOOSEST = 1e-6
 """PIQP's time hardly depends on the accuracy, so it never works below this."""
 
@@ -21,8 +22,9 @@ LOOSEST = 1e-6
 class PiqpSolver:
     """One problem pattern in one PIQP instance; rows with equal bounds are its equalities, free rows are left out."""
 
-    def __init__(self, numbers: Numbers) -> None:
+    def __init__(self, numbers: Numbers, most_iterations: int = MOST_ITERATIONS) -> None:
         self._solver = piqp.SparseSolver()
+        self._solver.settings.max_iter = most_iterations
         self._solver.settings.verbose = False
         self._solver.settings.eps_primal_inf = 1e-8  # the default gave a false "infeasible"
         self._kind: np.ndarray | None = None

@@ -3,19 +3,30 @@
 The solver never sees natural units. With S = variable_scale, E = 1 / row_scale and c = what one scale
 unit of boundary is worth, it solves in x / S, E A S and cost / c, where the penalty term has a
 curvature of about one. An absolute tolerance then bounds the boundary error as a share of scale.
+
+Questions without a finite penalty (a price alone, or a reference to follow) are linear programs but for a few
+costs, which first-order methods do not finish: an interior-point solver of their own answers them, and the
+other one stays warm. A price alone asks what it is worth, not for a schedule: its answer carries a proven
+bound and leaves the schedule as it was.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from importlib import import_module
 
 import numpy as np
 import scipy.sparse as sp
 
 from admm import AgentBoundary, Answer, AnswerStatus, InputError, Question
+from admm.couplings import Layout
 from admm.interfaces import check_question_fits
+from admm.memory.joint import Joint
+from subproblems.bound import safe_bound
+from subproblems.box import Box, outer_box
 from subproblems.infeasibility import explain
+from subproblems.lead_model import LeadModel
 from subproblems.quadratic_program import INFINITE, QuadraticProgram
 from subproblems.solver import Numbers, QpSolver, SolverAnswer
 
@@ -23,6 +34,9 @@ SOLVERS = {
     "osqp": ("subproblems.osqp_solver", "OsqpSolver"),
     "piqp": ("subproblems.piqp_solver", "PiqpSolver"),
 }
+"""Solvers to choose from: module and class of each."""
+FLAT_SOLVERS = {"osqp": ("subproblems.clarabel_solver", "ClarabelSolver"), "piqp": SOLVERS["piqp"]}
+"""What answers questions that no finite penalty curves, by the solver chosen."""
 INNER_SHARE = 0.5
 """The solver's tolerance as a share of the accuracy that is asked for."""
 
@@ -30,7 +44,9 @@ INNER_SHARE = 0.5
 class QPAgent:
     """Answers questions by solving one QuadraticProgram.
 
-    solver: "osqp" or "piqp". shares_cost: whether answers carry the cost as one scalar.
+    solver: "osqp" or "piqp". shares_cost: whether answers carry the cost, and where the question has no
+    penalty the bound, as one scalar each. x: the schedule behind the latest answer to a question with a
+    penalty; until there is one, behind the latest answer.
     """
 
     def __init__(self, qp: QuadraticProgram, solver: str = "osqp", shares_cost: bool = True) -> None:
@@ -46,7 +62,9 @@ class QPAgent:
         self._boundary = boundary
         self._at = np.concatenate([self.qp.boundary[c, q] for c, q, _ in boundary.keys])
         self._money = float(0.4 * np.mean(boundary.price_scale * boundary.scale))
-        self._solver = None
+        self._solver: QpSolver | None = None
+        self._flat_solver: QpSolver | None = None
+        self._has_schedule = False
         self._scale_program()
 
     def _check_boundary(self, boundary: AgentBoundary) -> None:
@@ -64,6 +82,7 @@ class QPAgent:
     def _scale_program(self) -> None:
         """The program in scaled units, with a full diagonal in P and free rows that can pin the boundary."""
         qp, n = self.qp, self.qp.size
+        self._box: Box | None = None
         nominal = float(self._boundary.scale.max())
         self._s = np.full(n, nominal) if qp.variable_scale is None else qp.variable_scale.copy()
         self._e = 1.0 / (np.full(qp.l.size, nominal) if qp.row_scale is None else qp.row_scale)
@@ -88,13 +107,34 @@ class QPAgent:
         self._scale_program()
 
     def answer(self, question: Question) -> Answer:
+        """Solve for one question; `bound_eur` is a proven bound of cost + price . values, without a penalty only."""
         began = time.perf_counter()
         check_question_fits(self.qp.name, self._boundary, question)
-        numbers = self._numbers(question)
-        if self._solver is None:
-            self._solver = _make_solver(self.solver_name, numbers)
-        found = self._solver.solve(numbers, INNER_SHARE * question.accuracy)
-        return self._answer(found, time.perf_counter() - began)
+        numbers, price_only = self._numbers(question), not question.penalty.any()
+        solver = self._solver_for(question.penalty, numbers)
+        found = solver.solve(numbers, INNER_SHARE * question.accuracy)
+        if not found.status.usable:
+            return self._unusable(found, time.perf_counter() - began)
+        x = found.x * self._s
+        if not (price_only and self._has_schedule):
+            self.x, self._has_schedule = x, not price_only
+        return Answer(
+            values=x[self._at],
+            status=found.status,
+            reason=found.reason,
+            cost_eur=self.qp.cost_eur(x) if self.shares_cost else None,
+            bound_eur=self._bound(x, found.y, question.price) if self.shares_cost and price_only else None,
+            solve_seconds=time.perf_counter() - began,
+            inner_iterations=found.iterations,
+        )
+
+    def _solver_for(self, penalty: np.ndarray, numbers: Numbers) -> QpSolver:
+        """One of the two solvers, made when it is first needed."""
+        if not (np.isfinite(penalty) & (penalty > 0)).any():
+            self._flat_solver = self._flat_solver or _make_solver(FLAT_SOLVERS[self.solver_name], numbers)
+            return self._flat_solver
+        self._solver = self._solver or _make_solver(SOLVERS[self.solver_name], numbers)
+        return self._solver
 
     def _numbers(self, question: Question) -> Numbers:
         scale, pinned = self._s[self._at], np.isinf(question.penalty)
@@ -107,24 +147,41 @@ class QPAgent:
         lower[pins:][pinned] = upper[pins:][pinned] = (question.reference / scale)[pinned]
         return Numbers(self._P, q, self._A, lower, upper)
 
-    def _answer(self, found: SolverAnswer, seconds: float) -> Answer:
+    def _unusable(self, found: SolverAnswer, seconds: float) -> Answer:
         reason = found.reason
         if found.status is AnswerStatus.INFEASIBLE and found.certificate is not None:
             reason = explain(self.qp, found.certificate[: self.qp.l.size])
-        if found.status.usable:
-            self.x = found.x * self._s
-        shared = self.shares_cost and found.status.usable
-        return Answer(
-            values=self.x[self._at] if found.status.usable else np.zeros(self._at.size),
-            status=found.status,
-            reason=reason,
-            cost_eur=self.qp.cost_eur(self.x) if shared else None,
-            solve_seconds=seconds,
-            inner_iterations=found.iterations,
-        )
+        nothing = np.zeros(self._at.size)
+        return Answer(nothing, found.status, reason, solve_seconds=seconds, inner_iterations=found.iterations)
+
+    def _bound(self, x: np.ndarray, y: np.ndarray, price: np.ndarray) -> float | None:
+        """EUR; y: the solver's multipliers, of rows scaled by E and a cost scaled by 1 / c."""
+        self._box = self._box or outer_box(self.qp)
+        paid = np.zeros(self.qp.size)
+        paid[self._at] = price
+        return safe_bound(self.qp, self._box, x, y[: self._e.size] * self._e * self._money, paid)
+
+    def join(self, leads: Sequence, names: Sequence[str], layout: Layout) -> Joint:
+        """The joint program of several leads, this one among them; see `admm.memory.joint.Lead`."""
+        from subproblems.joint import JointProgram
+
+        return JointProgram(leads, names, layout)
+
+    def lead_model(self) -> LeadModel:
+        """The program and the boundary, for a joint solve on this rank."""
+        return LeadModel(self.qp, self._boundary)
+
+    def take_schedule(self, x: np.ndarray) -> bool:
+        """Make x, (n,), the schedule. Whether that moves the program: never."""
+        self.x, self._has_schedule = x, True
+        return False
+
+    def model_error(self) -> float:
+        """See `Answer`: a program is its own model."""
+        return 0.0
 
     def solution(self) -> dict[str, np.ndarray]:
-        """The schedule behind the latest answer: {variable block: array}, in the blocks' units."""
+        """The schedule that stands, `x`: {variable block: array}, in the blocks' units."""
         return {} if self.x is None else self.qp.values(self.x)
 
     def units(self) -> dict[str, str]:
@@ -132,11 +189,11 @@ class QPAgent:
         return {block.name: block.unit for block in self.qp.variables or ()}
 
     def cost_eur(self) -> float | None:
-        """The agent's own cost of its latest answer, for its owner; None before the first."""
+        """The agent's own cost of its schedule, for its owner; None before the first answer."""
         return None if self.x is None else self.qp.cost_eur(self.x)
 
     def violation(self) -> float:
-        """Largest violation of the agent's own rows by the latest answer, per unit of their scale."""
+        """Largest violation of the agent's own rows by its schedule, per unit of their scale."""
         return 0.0 if self.x is None else float(np.max(self.qp.violation(self.x) * self._e, initial=0.0))
 
 
@@ -163,7 +220,7 @@ def _upper_with_full_diagonal(P: sp.csc_matrix) -> tuple[sp.csc_matrix, np.ndarr
     return full, full.indptr[1:] - 1
 
 
-def _make_solver(name: str, numbers: Numbers) -> QpSolver:
-    """A solver by its name; imported here, so that only the one in use has to be installed."""
-    module, kind = SOLVERS[name]
+def _make_solver(which: tuple[str, str], numbers: Numbers) -> QpSolver:
+    """A solver by module and class; imported here, so that only the one in use has to be installed."""
+    module, kind = which
     return getattr(import_module(module), kind)(numbers)

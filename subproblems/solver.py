@@ -1,4 +1,4 @@
-"""What a QP solver behind an agent must do; `osqp_solver` and `piqp_solver` do it.
+"""What a QP solver behind an agent must do; `osqp_solver`, `clarabel_solver` and `piqp_solver` do it.
 
 A solver gets one problem, then only new numbers on the same pattern:
 

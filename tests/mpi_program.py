@@ -17,6 +17,7 @@ import admm
 from admm.graph import split
 from admm.mpi import MpiTransport, abort_on_exception, world
 from admm.placement import balance
+from tests.batches import BATCHES, plain, run_of
 from tests.small_problems import PROBLEMS, Parabola, Problem, coupling, pair, star
 
 MARK = "RESULT "
@@ -79,6 +80,17 @@ def problems() -> None:
         else:
             assert result is None
         report(found)
+
+
+def batches() -> None:
+    """Several questions to an agent in one message, one of them infeasible."""
+    placement, transport = placed(star()), MpiTransport(comm, DEADLINE_SECONDS)
+    run = run_of(transport, {name: make() for name, make in star().agents.items() if placement[name] == comm.rank})
+    if comm.rank != 0:
+        transport.serve()
+        return
+    report(plain(run.ask_batches(BATCHES, "agents", check=False)))
+    transport.finish(has_result=False)
 
 
 class Raises(Parabola):
@@ -206,11 +218,12 @@ def interrupt() -> None:
     problem = pair()
     problem.agents["up"] = lambda: Parabola(6.0, [1.0, 5.0], seconds=0.01)
     report(os.getpid())
-    result, *_ = solve(problem, {"low": 0, "up": 1}, penalty="classical:1e-6", max_iterations=10**6)
+    slow = {"penalty": "classical:1e-6", "acceleration": "none", "max_iterations": 10**6}
+    result, *_ = solve(problem, {"low": 0, "up": 1}, **slow)
     report(None if result is None else [result.status.name, len(result.history) == result.iterations])
 
 
 if __name__ == "__main__":
     with abort_on_exception(comm):
-        parts = (problems, failures, parallel, hang, silence, crash, infeasible, interrupt)
+        parts = (problems, batches, failures, parallel, hang, silence, crash, infeasible, interrupt)
         {part.__name__: part for part in parts}[sys.argv[1]]()

@@ -150,7 +150,7 @@ def test_a_current_limit_binds_exactly():
     model = operator(rating_scale=0.62)
     wanted = {"p_mw": 0.6, "flex_up_mw": 0.0, "flex_down_mw": 0.0}
     agent, answer, at = settled(model, wanted, price=MARKET, penalty=60.0)
-    p, q = agent.program.consumption(agent._agent.x)
+    p, q = agent.program.consumption(agent._rows.x)
     exact = np.sqrt(Sweep(model.feeder).run(p, q).current_sq_pu) / model.feeder.i_max_pu
     assert exact.max() == pytest.approx(1.0, abs=BINDING)
     assert min(answer.values[at[f"c{n}", "p_mw"]].min() for n in ("10", "18", "24", "33")) < 0.6 - BINDING
@@ -160,7 +160,7 @@ def test_a_voltage_limit_holds_in_ac_when_flexibility_is_activated():
     model = operator(slack=1.0)
     model = replace(model, feeder=replace(model.feeder, v_min_pu=np.full(33, 0.92)))
     agent, _, _ = settled(model, {"p_mw": 0.0, "flex_up_mw": 0.0, "flex_down_mw": 0.2}, price=MARKET, penalty=60.0)
-    p, q = agent.program.consumption(agent._agent.x, "down")
+    p, q = agent.program.consumption(agent._rows.x, "down")
     lowest = ac_flow(model.feeder, p, q).voltage_pu.min()
     assert lowest == pytest.approx(0.92, abs=FLOW_PU)
     assert agent.solution()["base.voltage_pu"].min() > 0.92 + FLOW_PU
@@ -169,7 +169,7 @@ def test_a_voltage_limit_holds_in_ac_when_flexibility_is_activated():
 def test_substation_limit_binds_in_the_activated_scenario():
     model = operator(substation_limit_mva=4.6)
     agent, _, _ = settled(model, {"p_mw": 0.0, "flex_up_mw": 0.0, "flex_down_mw": 0.3}, price=MARKET, penalty=60.0)
-    p, q = agent.program.consumption(agent._agent.x, "down")
+    p, q = agent.program.consumption(agent._rows.x, "down")
     flow = Sweep(model.feeder).run(p, q)
     assert np.hypot(flow.root_p_mw, flow.root_q_mvar).max() == pytest.approx(4.6, abs=BINDING)
 
@@ -182,7 +182,7 @@ def test_rows_on_demand_find_the_optimum_of_all_rows():
     agent.prepare(boundary)
     question = ask(model, boundary, {"p_mw": 0.6, "flex_up_mw": 0.1, "flex_down_mw": 0.1}, penalty=60.0)
     answer = agent.answer(question)
-    assert 0 < sum(mask.sum() for mask in agent._masks) < 0.5 * sum(mask.size for mask in agent._masks)
+    assert 0 < sum(mask.sum() for mask in agent._rows.masks) < 0.5 * sum(mask.size for mask in agent._rows.masks)
     qp = DistributionProgram(model, {key: 0.3 for key in boundary.slices()}).linearised()
     expected = clarabel_answer(qp, np.concatenate([qp.boundary[c, q] for c, q, _ in boundary.keys]), question)
     held = question.penalty > 0
@@ -207,7 +207,7 @@ def clarabel_answer(qp, at, question):
 def test_corrected_program_is_exact_at_the_schedule():
     model = operator()
     agent, _, _ = settled(model, FIXED)
-    x = agent._agent.x
+    x = agent._rows.x
     program = DistributionProgram(model)
     program.linearised()
     rough = program.errors(x, program.exact_flow(x))

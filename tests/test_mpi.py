@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import admm
 from admm.launch import LAUNCHER_VARIABLES, launched_under_mpi
-from admm.wire import HEADER, answer_bytes, question_bytes
+from admm.wire import HEADER, answers_bytes, questions_bytes
+from tests.batches import BATCHES, plain, run_of
 from tests.small_problems import PROBLEMS
 from tests.tolerances import EXACT
 
@@ -73,11 +75,19 @@ def test_bytes_are_counted_as_they_cross(mpirun) -> None:
     reports = _problems(mpirun, 5)
     star = next(r["found"] for r in reports if r["rank"] == 0 and r["found"]["problem"] == "star")
     iterations = len(star["history"])
-    exchanged = sum(question_bytes(n) + answer_bytes(n) for n in (1, 1, 1, 3))
+    exchanged = sum(questions_bytes(n) + answers_bytes(n) for n in (1, 1, 1, 3))
     start = 4 * (3 * HEADER.size + DIGEST_BYTES + 8)
     assert star["bytes"] == iterations * exchanged + start
     alone = PROBLEMS["star"]().solve()
     assert alone.bytes_exchanged == iterations * exchanged
+
+
+@pytest.mark.parametrize("ranks", ALL_RANKS)
+def test_answers_to_batches_are_those_of_one_process_to_the_last_bit(mpirun, ranks: int) -> None:
+    (report,) = _found(mpirun(ranks, PROGRAM, "batches"))
+    alone = run_of(admm.InProcessTransport(), {name: make() for name, make in PROBLEMS["star"]().agents.items()})
+    assert report["found"] == plain(alone.ask_batches(BATCHES, "agents", check=False))
+    alone.transport.finish(has_result=False)
 
 
 EXPECTED_ERRORS = {
@@ -136,7 +146,7 @@ def test_nothing_hangs_and_the_exit_code_says_why(mpirun, ranks: int, program: s
     assert time.perf_counter() - began < GIVE_UP_SECONDS
     assert done.returncode == code, done.stderr
     assert words in done.stderr
-    assert done.stderr.count("in answer") <= 1
+    assert done.stderr.count("in answer\n") <= 1
 
 
 def test_ctrl_c_ends_the_run_with_the_values_so_far(mpirun_start) -> None:

@@ -7,9 +7,19 @@ import pytest
 
 import admm
 from admm.couplings import Layout
-from admm.penalty import policy_for, relative_ratio, unit_penalty
-
-EXACT = 1e-12
+from admm.penalty import (
+    POLICIES,
+    NormalisedBalancing,
+    NormalisedPerQuantity,
+    ResidualBalancing,
+    Spectral,
+    SpectralPerAgent,
+    policy_for,
+    relative_ratio,
+    unit_penalty,
+)
+from tests.small_problems import TIGHT, Parabola, coupling
+from tests.tolerances import EXACT
 
 
 @pytest.fixture
@@ -22,7 +32,7 @@ def layout() -> Layout:
 def _seen(iteration: int, mismatch: object, dual_step: object) -> admm.Observation:
     """Values and prices of one unit of scale, so relative and scaled numbers are the same."""
     spread = lambda value: np.broadcast_to(np.asarray(value, dtype=float), 4).copy()  # noqa: E731
-    return admm.Observation(iteration, spread(mismatch), spread(dual_step), np.ones(4), np.ones(4), np.ones(4))
+    return admm.Observation(iteration, spread(mismatch), spread(dual_step), *[np.ones(4)] * 4)
 
 
 def test_the_unit_penalty_is_price_scale_over_scale(layout: Layout) -> None:
@@ -109,11 +119,127 @@ def test_no_ratio_where_there_is_nothing_to_compare() -> None:
 def test_policies_by_name() -> None:
     assert policy_for("classical:0.2").per_unit == 0.2
     assert policy_for("adaptive:0.2").start_per_unit == 0.2
+    assert policy_for("classical-raw:7").raw == 7.0
+    assert {policy_for(name).name for name in POLICIES} == set(POLICIES)
     mine = admm.Classical()
     assert policy_for(mine) is mine
 
 
-@pytest.mark.parametrize("given", ["", "spectral", "adaptive:zero", "adaptive:nan", "classical:0", None, 1.0])
+@pytest.mark.parametrize("given", ["", "spectrum", "adaptive:zero", "adaptive:nan", "classical:0", None, 1.0])
 def test_policies_that_are_none_are_refused(given: object) -> None:
     with pytest.raises(admm.InputError, match="penalty"):
         policy_for(given)
+
+
+@pytest.mark.parametrize(
+    ("mismatch", "dual_step", "factor"), [(1.1, 0.1, 2.0), (0.1, 1.1, 0.5), (0.9, 0.1, 1.0), (0.1, 0.9, 1.0), (1, 0, 2)]
+)
+def test_residual_balancing_doubles_or_halves(
+    layout: Layout, mismatch: float, dual_step: float, factor: float
+) -> None:
+    policy = ResidualBalancing(start=3.0)
+    start = policy.start(layout)
+    assert start == pytest.approx(3.0 * unit_penalty(layout), rel=EXACT)
+    assert policy.update(start, _seen(1, mismatch, dual_step)) == pytest.approx(factor * start, rel=EXACT)
+
+
+def test_normalised_balancing_moves_all_by_the_root_of_one_ratio(layout: Layout) -> None:
+    """Relative mismatch sqrt((2 x 0.4^2 + 2 x 0.3^2) / 4), relative step a sixteenth of it: a factor of 4."""
+    policy = NormalisedBalancing()
+    start = policy.start(layout)
+    mismatch = np.array([0.4, 0.4, 0.3, 0.3])
+    step = np.full(4, np.sqrt(0.125) / 16)
+    assert policy.update(start, _seen(1, mismatch, step)) == pytest.approx(4.0 * start, rel=EXACT)
+    assert policy.update(start, _seen(1, mismatch, step * 2)) is start
+    assert policy.update(start, _seen(1, mismatch, step / 100)) == pytest.approx(10.0 * start, rel=EXACT)
+
+
+def test_normalised_balancing_does_not_see_units(layout: Layout) -> None:
+    """A tenth of everything that is a price, a third of everything that is a value: the same ratio."""
+    one = admm.Observation(1, *(np.full(4, value) for value in (0.6, 0.02, 1.0, 0.4, 2.0, 1.0)))
+    other = admm.Observation(1, *(np.full(4, value) for value in (0.2, 0.002, 1 / 3, 0.4 / 3, 0.2, 1.0)))
+    policy = NormalisedBalancing()
+    start = policy.start(layout)
+    assert policy.update(start, one) == pytest.approx(policy.update(start, other), rel=EXACT)
+
+
+def test_each_quantity_by_itself(layout: Layout) -> None:
+    policy = NormalisedPerQuantity()
+    start = policy.start(layout)
+    moved = policy.update(start, _seen(1, [0.9, 0.9, 0.02, 0.02], [0.036, 0.036, 0.5, 0.5]))
+    assert moved / start == pytest.approx([5.0, 5.0, 0.2, 0.2], rel=EXACT)
+
+
+def _two_pairs() -> tuple[dict[str, Parabola], list[admm.Coupling]]:
+    """Two problems that do not touch: curvatures 2 and 6, and 0.5 and 8, in EUR per MW squared."""
+    agents = {"a": Parabola(2.0, [3.0, -1.0]), "b": Parabola(6.0, [1.0, 5.0])}
+    agents |= {"c": Parabola(0.5, [2.0, 4.0]), "d": Parabola(8.0, [1.0, 0.0])}
+    scales = {"periods": 2, "scale": 2.0, "price_scale": 5.0}
+    return agents, [coupling(f"{one}{two}", one, two, **scales) for one, two in ("ab", "cd")]
+
+
+class Watched:
+    """A policy that remembers the penalties that it gave."""
+
+    def __init__(self, policy: admm.PenaltyPolicy) -> None:
+        self.policy, self.given = policy, []
+
+    def start(self, layout: Layout) -> np.ndarray:
+        return self.policy.start(layout)
+
+    def update(self, penalty: np.ndarray, seen: admm.Observation) -> np.ndarray:
+        self.given.append(self.policy.update(penalty, seen))
+        return self.given[-1]
+
+
+def _penalties(policy: admm.PenaltyPolicy, swap: bool = False) -> np.ndarray:
+    agents, couplings = _two_pairs()
+    if swap:
+        couplings = [admm.Coupling(c.name, c.upper, c.lower, c.quantities) for c in couplings]
+    watched = Watched(policy)
+    admm.solve(agents, couplings, admm.Settings(penalty=watched, acceleration="none", max_iterations=5, **_tight()))
+    return watched.given[2]
+
+
+def _tight() -> dict[str, float]:
+    return {key: value for key, value in TIGHT.items() if key != "max_iterations"}
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_spectral_per_agent_finds_the_mean_of_both_curvatures(swap: bool) -> None:
+    """On quadratics the estimates are exact: sqrt(2 x 6) and sqrt(0.5 x 8), whichever side answers first."""
+    expected = np.repeat([np.sqrt(12.0), 2.0], 2)
+    assert _penalties(SpectralPerAgent(), swap) == pytest.approx(expected, rel=1e3 * EXACT)
+
+
+def test_spectral_has_one_penalty_in_between() -> None:
+    """Each side's estimate lies between its curvatures: 0.5 and 2, 6 and 8."""
+    found = _penalties(Spectral())
+    assert found == pytest.approx(np.full(4, found[0]), rel=EXACT)
+    assert np.sqrt(0.5 * 6.0) < found[0] < np.sqrt(2.0 * 8.0)
+
+
+def test_spectral_does_not_trust_what_does_not_correlate(layout: Layout) -> None:
+    """Values up where the price says down: no curvature of a convex cost, so nothing moves."""
+    policy = Spectral()
+    start = policy.start(layout)
+    ones = np.ones(4)
+    before = admm.Observation(1, 0 * ones, 0 * ones, ones, ones, ones, ones)
+    after = admm.Observation(3, 0 * ones, 0 * ones, 2 * ones, 0 * ones, 2 * ones, ones)
+    assert policy.update(start, before) is start
+    assert policy.update(start, after) is start
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_comes_to_rest(name: str, layout: Layout) -> None:
+    """Theory asks for finitely many changes, whatever is seen."""
+    policy, random = policy_for(name), np.random.default_rng(1)
+    penalty, last = policy.start(layout), 0
+    for iteration in range(1, 1500):
+        seen = admm.Observation(iteration, *random.lognormal(sigma=3.0, size=(5, 4)), np.ones(4))
+        moved = policy.update(penalty, seen)
+        assert np.isfinite(moved).all() and (moved > 0).all()
+        last = last if np.array_equal(moved, penalty) else iteration
+        penalty = moved
+    assert last < 1000
+    assert (last > 0) != name.startswith("classical")

@@ -27,6 +27,30 @@ def test_with_a_rank_for_each_agent_rank_0_only_drives() -> None:
     assert set(balance(weights, (("a", "b"), ("o",)), 1).values()) == {0}
 
 
+def test_who_has_to_drive_lives_on_rank_0_and_the_others_around_it() -> None:
+    """o stands on rank 0 before anything else does, so a goes to rank 1 (5, no work so far) and so on: 4 to rank 0,
+    2 to rank 0 (4 < 5), which has 6 against 5 in the end. With o on either rank, a would be on rank 0."""
+    weights, sides = {"a": 5.0, "b": 4.0, "c": 2.0, "o": 1.0}, (("a", "b", "c"), ("o",))
+    assert balance(weights, sides, 2) == {"a": 0, "b": 1, "c": 1, "o": 0}
+    assert balance(weights, sides, 2, driving=("o",)) == {"a": 1, "b": 0, "c": 0, "o": 0}
+    assert balance(weights, sides, 2, driving=("c",)) == {"a": 1, "b": 0, "c": 0, "o": 1}
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5])
+def test_with_a_rank_for_each_agent_rank_0_owns_who_drives_and_nobody_else(ranks: int) -> None:
+    weights, sides = {"a": 5.0, "b": 4.0, "c": 2.0, "o": 1.0}, (("a", "b", "c"), ("o",))
+    placement = balance(weights, sides, ranks, driving=("o",))
+    assert list(placement) == list("abco") and placement["o"] == 0
+    assert sorted(set(placement.values())) == list(range(min(ranks, 4)))
+    if ranks == 5:
+        assert [name for name, rank in placement.items() if rank == 0] == ["o"]
+
+
+def test_one_that_drives_but_is_no_agent_is_named() -> None:
+    with pytest.raises(admm.InputError, match="'x' has to live on rank 0, but is none of a, o"):
+        balance({"a": 1.0, "o": 1.0}, (("a",), ("o",)), 2, driving=("x",))
+
+
 def test_relays_are_passed_over() -> None:
     assert set(balance({"a": 1.0, "b": 1.0}, (("a", "b"), ("relay:a-b",)), 2)) == {"a", "b"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,55 +34,90 @@ def _question(**changes: object) -> admm.Question:
 
 def _packed(message: Message | None = None, **fields: int) -> bytes:
     """A packed message (by default a question of 3 entries) with some header fields overwritten."""
-    data = bytearray(wire.pack(message or wire.question_message(RUN, SEQUENCE, AGENT, _question())))
-    names = ("magic", "version", "kind", "run_id", "sequence", "agent", "status", "flags", "count", "length")
+    data = bytearray(wire.pack(message or wire.questions_message(RUN, SEQUENCE, AGENT, [_question()])))
+    names = ("magic", "version", "kind", "run_id", "sequence", "agent", "status", "flags", "items", "count", "length")
     values = dict(zip(names, HEADER.unpack_from(data), strict=True))
     HEADER.pack_into(data, 0, *{**values, **fields}.values())
     return bytes(data)
 
 
-@given(st.integers(0, 10**6), ARRAY, ARRAY, PENALTY, st.floats(1e-12, 1.0), st.booleans())
-def test_a_question_comes_back_to_the_last_bit(iteration, price, reference, penalty, accuracy, settle) -> None:
-    asked = admm.Question(iteration, price, reference, penalty, accuracy, settle)
-    got = wire.read_question(wire.unpack(wire.pack(wire.question_message(RUN, SEQUENCE, AGENT, asked)), RUN), 3)
-    assert (got.iteration, got.accuracy, got.settle) == (iteration, accuracy, settle)
-    for key in ("price", "reference", "penalty"):
-        assert getattr(got, key).tobytes() == getattr(asked, key).astype("<f8").tobytes()
+def _answers(*answers: admm.Answer) -> Message:
+    return wire.answers_message(RUN, SEQUENCE, AGENT, answers, 3)
 
 
-@given(ARRAY, st.sampled_from(admm.AnswerStatus), st.text(max_size=50), st.none() | FINITE, st.none() | FINITE)
-def test_an_answer_comes_back_to_the_last_bit(values, status, reason, cost, bound) -> None:
-    given_answer = admm.Answer(values, status, reason, cost, bound, 0.25, 1.5, 40)
-    message = wire.answer_message(RUN, SEQUENCE, AGENT, given_answer, 3)
-    data = wire.pack(message)
-    got = wire.read_answer(wire.unpack(data, RUN), 3)
-    assert (got.status, got.reason, got.cost_eur, got.bound_eur) == (status, reason, cost, bound)
-    assert (got.model_error, got.solve_seconds, got.inner_iterations) == (0.25, 1.5, 40)
-    assert np.array_equal(got.values, values if status.usable else np.zeros(3))
-    assert len(data) == wire.answer_bytes(3, reason)
+def _with_number(message: Message, at: int, value: float) -> Message:
+    """The message with one of its numbers overwritten."""
+    numbers = message.numbers.copy()
+    numbers[at] = value
+    return replace(message, numbers=numbers)
+
+
+QUESTIONS = st.builds(admm.Question, st.integers(0, 10**6), ARRAY, ARRAY, PENALTY, st.floats(1e-12, 1.0), st.booleans())
+ANSWERS = st.builds(
+    admm.Answer,
+    values=ARRAY,
+    status=st.sampled_from(admm.AnswerStatus),
+    reason=st.text(max_size=50),
+    cost_eur=st.none() | FINITE,
+    bound_eur=st.none() | FINITE,
+    model_error=st.just(0.25),
+    solve_seconds=st.just(1.5),
+    inner_iterations=st.integers(0, 10**6),
+)
+
+
+@given(st.lists(QUESTIONS, min_size=1, max_size=4))
+def test_questions_come_back_to_the_last_bit(asked: list[admm.Question]) -> None:
+    data = wire.pack(wire.questions_message(RUN, SEQUENCE, AGENT, asked))
+    got = wire.read_questions(wire.unpack(data, RUN), 3)
+    assert len(data) == wire.questions_bytes(3, len(asked))
+    for one, other in zip(got, asked, strict=True):
+        assert (one.iteration, one.accuracy, one.settle) == (other.iteration, other.accuracy, other.settle)
+        for key in ("price", "reference", "penalty"):
+            assert getattr(one, key).tobytes() == getattr(other, key).astype("<f8").tobytes()
+
+
+@given(st.lists(ANSWERS, min_size=1, max_size=4))
+def test_answers_come_back_to_the_last_bit_each_with_its_own_status_cost_and_reason(given_answers: list) -> None:
+    data = wire.pack(_answers(*given_answers))
+    got = wire.read_answers(wire.unpack(data, RUN), 3)
+    assert len(data) == wire.answers_bytes(3, [answer.reason for answer in given_answers])
+    for one, other in zip(got, given_answers, strict=True):
+        assert replace(one, values=None) == replace(other, values=None)
+        assert np.array_equal(one.values, other.values if other.status.usable else np.zeros(3))
 
 
 def test_the_format_is_fixed_and_holds_no_pickle() -> None:
-    """Byte by byte as documented: 40 bytes of header, then two scalars and three arrays."""
-    data = wire.pack(wire.question_message(RUN, SEQUENCE, AGENT, _question(settle=True)))
-    header = struct.pack("<4sHHQQiHHII", b"TIEL", 1, 2, RUN, SEQUENCE, AGENT, 0, 1, 11, 0)
-    numbers = struct.pack("<11d", 4, 1e-3, 1, -2, 0.5, 0, 3, 4, 1, 0, float("inf"))
-    assert data == header + numbers
-    assert len(data) == wire.question_bytes(3) == 128
+    """Byte by byte as documented: 44 bytes of header, then a row of three scalars and three arrays a question."""
+    data = wire.pack(wire.questions_message(RUN, SEQUENCE, AGENT, [_question(settle=True), _question(iteration=5)]))
+    header = struct.pack("<4sHHQQiHHIII", b"TIEL", 2, 2, RUN, SEQUENCE, AGENT, 0, 0, 2, 24, 0)
+    row = (1, -2, 0.5, 0, 3, 4, 1, 0, float("inf"))
+    assert data == header + struct.pack("<24d", 4, 1e-3, 1, *row, 5, 1e-3, 0, *row)
+    assert len(data) == wire.questions_bytes(3, 2) == 44 + 2 * 96
+
+
+def test_the_format_of_answers_is_fixed() -> None:
+    """A row of eight scalars and the values an answer; behind all rows the reasons."""
+    values = np.array([1.0, -2.0, 0.5])
+    refused = admm.Answer(np.empty(0), admm.AnswerStatus.INFEASIBLE, "no h\u00e4t")
+    data = wire.pack(_answers(admm.Answer(values, bound_eur=7.0, solve_seconds=0.5, inner_iterations=30), refused))
+    header = struct.pack("<4sHHQQiHHIII", b"TIEL", 2, 3, RUN, SEQUENCE, AGENT, 0, 0, 2, 22, 7)
+    first, second = (0, 2, 0, 0, 7, 0, 0.5, 30, 1, -2, 0.5), (2, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0)
+    assert data == header + struct.pack("<22d", *first, *second) + b"no h\xc3\xa4t"
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
         (b"", "0 bytes"),
-        (_packed()[:39], "39 bytes"),
+        (_packed()[:43], "43 bytes"),
         (_packed()[:-1], "promises"),
         (_packed() + b"\0", "promises"),
         (_packed(magic=b"HTTP"), "starts with b'HTTP'"),
-        (_packed(version=2), "wire version 2"),
+        (_packed(version=1), "wire version 1"),
         (_packed(kind=9), "unknown kind 9"),
         (_packed(run_id=5), "another run"),
-        (_packed(count=12), "promises 12 numbers"),
+        (_packed(count=13), "promises 13 numbers"),
         (_packed(count=2**32 - 1), "promises"),
         (_packed(length=wire.TEXT_LIMIT_BYTES + 1), "promises"),
         (_packed(Message(Kind.TEXT, RUN, text="ab"))[:-2] + b"\xff\xfe", "UTF-8"),
@@ -120,26 +156,53 @@ def test_late_or_stray_messages_are_refused(kind: Kind, sequence: int, agent: in
     ],
 )
 def test_questions_with_useless_numbers_are_refused(changes: dict) -> None:
-    message = wire.question_message(RUN, SEQUENCE, AGENT, _question(**changes))
+    message = wire.questions_message(RUN, SEQUENCE, AGENT, [_question(), _question(**changes)])
     with pytest.raises(admm.TransportError, match="QUESTION"):
-        wire.read_question(message, 3)
+        wire.read_questions(message, 3)
 
 
 @pytest.mark.parametrize("key", ["values", "cost_eur", "bound_eur", "model_error", "solve_seconds"])
 def test_answers_with_useless_numbers_are_refused(key: str) -> None:
     plain = {"values": np.zeros(3), key: np.full(3, np.nan) if key == "values" else np.inf}
     with pytest.raises(admm.TransportError, match="not a finite number"):
-        wire.read_answer(wire.answer_message(RUN, SEQUENCE, AGENT, admm.Answer(**plain), 3), 3)
+        wire.read_answers(_answers(admm.Answer(np.zeros(3)), admm.Answer(**plain)), 3)
 
 
-def test_a_wrong_number_of_entries_or_an_unknown_status_is_refused() -> None:
-    answer = wire.answer_message(RUN, SEQUENCE, AGENT, admm.Answer(np.zeros(3)), 3)
-    with pytest.raises(admm.TransportError, match="8 numbers, expected 9"):
-        wire.read_answer(answer, 4)
-    with pytest.raises(admm.TransportError, match="11 numbers, expected 8"):
-        wire.read_question(wire.unpack(_packed()), 2)
-    with pytest.raises(admm.TransportError, match="unknown status 99"):
-        wire.read_answer(wire.unpack(_packed(answer, status=99)), 3)
+@pytest.mark.parametrize(
+    ("message", "entries", "words"),
+    [
+        (_answers(admm.Answer(np.zeros(3))), 4, "11 numbers, expected 1 x 12"),
+        (_answers(*[admm.Answer(np.zeros(3))] * 2), 4, "22 numbers, expected 2 x 12"),
+        (replace(_answers(admm.Answer(np.zeros(3))), items=0), 3, "0 items"),
+        (replace(_answers(admm.Answer(np.zeros(3))), items=2), 3, "11 numbers, expected 2 x 11"),
+        (_with_number(_answers(admm.Answer(np.zeros(3))), 0, 99), 3, "status: 99, expected a whole number of 0 to 4"),
+        (_with_number(_answers(admm.Answer(np.zeros(3))), 0, 0.5), 3, "status: 0.5"),
+        (_with_number(_answers(admm.Answer(np.zeros(3))), 1, 4), 3, "flags: 4"),
+        (_with_number(_answers(admm.Answer(np.zeros(3), reason="ab")), 2, 1), 3, "reasons of 1 bytes, expected the 2"),
+        (_with_number(_answers(admm.Answer(np.zeros(3))), 2, wire.REASON_LIMIT_BYTES + 1), 3, "bytes of reason"),
+        (_with_number(_answers(admm.Answer(np.zeros(3), reason="ab")), 2, -2), 3, "bytes of reason: -2"),
+    ],
+)
+def test_answers_that_do_not_add_up_are_refused(message: Message, entries: int, words: str) -> None:
+    with pytest.raises(admm.TransportError, match=words):
+        wire.read_answers(message, entries)
+
+
+def test_reasons_are_not_cut_within_a_character() -> None:
+    message = _answers(admm.Answer(np.zeros(3), reason="\u00fc"), admm.Answer(np.zeros(3)))
+    moved = _with_number(_with_number(message, 2, 1), 13, 1)
+    with pytest.raises(admm.TransportError, match="UTF-8"):
+        wire.read_answers(moved, 3)
+
+
+def test_questions_that_do_not_add_up_are_refused() -> None:
+    question = wire.unpack(_packed())
+    with pytest.raises(admm.TransportError, match="12 numbers, expected 1 x 9"):
+        wire.read_questions(question, 2)
+    with pytest.raises(admm.TransportError, match="12 numbers, expected 2 x 12"):
+        wire.read_questions(wire.unpack(_packed(items=2)), 3)
+    with pytest.raises(admm.TransportError, match="flags: 2"):
+        wire.read_questions(_with_number(question, 2, 2), 3)
     with pytest.raises(admm.TransportError, match="unknown status 99"):
         wire.read_error(wire.unpack(_packed(Message(Kind.TEXT, RUN), status=99)))
 
@@ -162,7 +225,9 @@ def test_a_long_reason_is_cut_at_a_whole_character() -> None:
     sent = wire.error_message(RUN, 1, AGENT, admm.InputError("a" + "\u00fc" * limit))
     assert str(wire.read_error(wire.unpack(wire.pack(sent)))) == "a" + "\u00fc" * ((limit - 1) // 2)
     answer = admm.Answer(np.zeros(3), reason="r" * (limit + 1))
-    assert len(wire.pack(wire.answer_message(RUN, 1, AGENT, answer, 3))) == wire.answer_bytes(3, answer.reason)
+    data = wire.pack(_answers(answer, answer))
+    assert len(data) == wire.answers_bytes(3, [answer.reason] * 2)
+    assert [len(got.reason) for got in wire.read_answers(wire.unpack(data), 3)] == [limit, limit]
 
 
 def test_any_other_text_is_never_cut() -> None:

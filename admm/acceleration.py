@@ -1,0 +1,169 @@
+"""Acceleration of the two-block loop: what is done with its steps, never with an agent's answers.
+
+One iteration maps a start (second side's values z, price) to the next; it is a fixed-point map in the norm
+    |(z, price)|^2 = sum(penalty * z^2 + price^2 / penalty)
+An acceleration may move the point that the next iteration starts from, and the first side's values that the
+second side is shown. What is reported and tested are answers that agents gave. One class each.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from admm.errors import InputError
+
+
+class Point(NamedTuple):
+    """What an iteration starts from, arrays of shape (n,): second side's values, in the unit; price, EUR per unit."""
+
+    second: np.ndarray
+    price: np.ndarray
+
+
+class Acceleration(Protocol):
+    """What the loop asks of an acceleration."""
+
+    name: str
+
+    def forget(self) -> None:
+        """Before a run and after a change of the penalty: what was learned no longer holds."""
+
+    def relax(self, first: np.ndarray, second_before: np.ndarray) -> np.ndarray:
+        """What the second side is shown in place of the first side's values, shape (n,)."""
+
+    def next_start(self, before: Point, after: Point, penalty: np.ndarray) -> Point:
+        """Where the next iteration starts, given where this one started and where it led."""
+
+
+class Plain:
+    """No acceleration: each iteration starts where the last one ended."""
+
+    name = "none"
+
+    def forget(self) -> None:
+        """There is nothing to forget."""
+
+    def relax(self, first: np.ndarray, second_before: np.ndarray) -> np.ndarray:
+        return first
+
+    def next_start(self, before: Point, after: Point, penalty: np.ndarray) -> Point:
+        return after
+
+
+class Relaxation(Plain):
+    """Over-relaxation: the second side is shown  factor * y + (1 - factor) * z  (Boyd et al. 2011, eq. 3.19)."""
+
+    name = "relaxation"
+
+    def __init__(self, factor: float = 1.6) -> None:
+        if not 0.0 < factor < 2.0:
+            raise InputError(f"acceleration 'relaxation': factor is {factor!r}, expected a number between 0 and 2")
+        self.factor = factor
+
+    def relax(self, first: np.ndarray, second_before: np.ndarray) -> np.ndarray:
+        return self.factor * first + (1.0 - self.factor) * second_before
+
+
+class Anderson(Plain):
+    """Anderson acceleration of type II on (sqrt(penalty) z, price / sqrt(penalty)), with a safeguard.
+
+    With f_k the step that iteration k made and g_k where it led, over the last `memory` differences:
+        minimise |f - dF w|^2 + tikhonov * trace(dF'dF) |w|^2;   next start = g - dG w
+    Walker and Ni (2011), "Anderson acceleration for fixed-point iterations", eq. 2.2; Tikhonov term and safeguard
+    as in Zhang, O'Donoghue, Boyd (2020). A step more than twice as long as the last one accepted sends the
+    loop back to where that one led; weights above 1e4 are not used.
+
+    It needs inner products only, a Gram matrix of at most (memory + 1)^2 numbers, and linear combinations: over
+    values that are spread out it would cost one small reduction an iteration.
+    """
+
+    name = "anderson"
+    TIKHONOV, LARGEST_WEIGHT, LONGEST = 1e-8, 1e4, 2.0
+
+    def __init__(self, memory: int = 6) -> None:
+        if memory != int(memory) or memory < 1:
+            raise InputError(f"acceleration 'anderson': memory is {memory!r}, expected a whole number of at least 1")
+        self.memory = int(memory)
+        self.forget()
+
+    def forget(self) -> None:
+        """Steps f and ends g of the iterations remembered, latest last, each of shape (2n,)."""
+        self._steps: list[np.ndarray] = []
+        self._ends: list[np.ndarray] = []
+
+    def next_start(self, before: Point, after: Point, penalty: np.ndarray) -> Point:
+        root = np.sqrt(penalty)
+        end = np.concatenate([root * after.second, after.price / root])
+        step = end - np.concatenate([root * before.second, before.price / root])
+        if self._steps and np.linalg.norm(step) > self.LONGEST * np.linalg.norm(self._steps[-1]):
+            accepted = self._ends[-1]
+            self.forget()
+            return _point(accepted, root)
+        self._steps = [*self._steps[-self.memory :], step]
+        self._ends = [*self._ends[-self.memory :], end]
+        return _point(self._mixed(), root)
+
+    def _mixed(self) -> np.ndarray:
+        """g - dG w, or g where the weights are too large to trust or there is only one step."""
+        if len(self._steps) < 2:
+            return self._ends[-1]
+        moves = [later - sooner for sooner, later in zip(self._steps, self._steps[1:], strict=False)]
+        weight = least_squares(gram([*moves, self._steps[-1]]), self.TIKHONOV)
+        if weight is None or np.abs(weight).max() > self.LARGEST_WEIGHT:
+            return self._ends[-1]
+        mixed = self._ends[-1].copy()
+        for w, sooner, later in zip(weight, self._ends, self._ends[1:], strict=False):
+            mixed -= w * (later - sooner)
+        return mixed
+
+
+def gram(vectors: list[np.ndarray]) -> np.ndarray:
+    """Inner products of k vectors, shape (k, k)."""
+    return np.array([[one @ other for other in vectors] for one in vectors])
+
+
+def least_squares(products: np.ndarray, tikhonov: float) -> np.ndarray | None:
+    """argmin |f - F w|^2 + tikhonov * trace(F'F) |w|^2 from the Gram matrix of the columns of F and, last, f."""
+    normal, right = products[:-1, :-1], products[:-1, -1]
+    size = float(np.trace(normal))
+    if size <= 0.0:
+        return None
+    return np.linalg.solve(normal / size + tikhonov * np.eye(right.size), right / size)
+
+
+def _point(stacked: np.ndarray, root: np.ndarray) -> Point:
+    second, price = np.split(stacked, 2)
+    return Point(second / root, price * root)
+
+
+ACCELERATIONS = {"none": Plain, "relaxation": Relaxation, "anderson": Anderson}
+"""Accelerations that can be asked for by name."""
+
+
+def acceleration_for(acceleration: Any) -> Acceleration:
+    """The object for a name such as "none", "anderson:6" or "relaxation:1.6", or the given object itself."""
+    if not isinstance(acceleration, str):
+        verbs = all(callable(getattr(acceleration, verb, None)) for verb in ("forget", "relax", "next_start"))
+        if verbs and not isinstance(acceleration, type):
+            return acceleration
+        raise InputError(
+            f"settings: acceleration is {acceleration!r}, expected a name or an object with forget, relax, next_start"
+        )
+    name, _, parameter = acceleration.partition(":")
+    if name not in ACCELERATIONS:
+        raise InputError(f"settings: acceleration is '{acceleration}', expected one of {', '.join(ACCELERATIONS)}")
+    if not parameter:
+        return ACCELERATIONS[name]()
+    try:
+        return ACCELERATIONS[name](float(parameter))
+    except (ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        message = f"settings: acceleration is '{acceleration}', expected {_expected(name)}"
+        raise InputError(message) from None
+
+
+def _expected(name: str) -> str:
+    return f"nothing after '{name}'" if ACCELERATIONS[name] is Plain else f"a number after '{name}:'"

@@ -1,0 +1,107 @@
+"""Figures of the comparisons. matplotlib is imported when a figure is drawn, and not before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.tables import reached
+from benchmarks.variants import BASELINES
+
+Rows = Sequence[Mapping[str, Any]]
+LINES = 12
+"""Variants in one figure: more cannot be told apart."""
+
+
+def start_figure(columns: int = 1, rows: int = 1, width: float = 6.4, height: float = 4.0):
+    """A figure and its axes, drawn to a file whatever the machine has for a screen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False)
+
+
+def save(figure, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def draw_profile(rows: Rows, path: Path, column: str = "yardstick_exchanges") -> None:
+    """Share of subjects solved within a multiple of the fewest exchanges on that subject (Dolan and More 2002)."""
+    ratios = profile_ratios(rows, column)
+    figure, ((axes,),) = start_figure(width=8.0)
+    for variant in shown_variants(rows, column):
+        solved = sorted(ratio for ratio in ratios[variant] if math.isfinite(ratio))
+        shares = [(i + 1) / len(ratios[variant]) for i in range(len(solved))]
+        style = "--" if variant in BASELINES else "-"
+        label = f"{variant} ({len(solved)}/{len(ratios[variant])})"
+        axes.step([1.0, *solved, 50.0], [0.0, *shares, shares[-1] if shares else 0.0], style, where="post", label=label)
+    axes.set(xscale="log", xlim=(1, 50), ylim=(0, 1.02), xlabel="exchanges, as a multiple of the fewest on the subject")
+    axes.set_ylabel("share of subjects at the yardstick")
+    axes.legend(fontsize="x-small", title="variant (subjects solved)", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    save(figure, path)
+
+
+def profile_ratios(rows: Rows, column: str) -> dict[str, list[float]]:
+    """{variant: exchanges on each subject / the fewest of any variant there}; infinite where it failed."""
+    best: dict[str, float] = {}
+    for row in rows:
+        best[row["subject"]] = min(best.get(row["subject"], math.inf), reached(row[column]))
+    ratios: dict[str, list[float]] = {}
+    for row in rows:
+        count = reached(row[column])
+        ratio = count / best[row["subject"]] if math.isfinite(count) else math.inf
+        ratios.setdefault(row["variant"], []).append(ratio)
+    return ratios
+
+
+def shown_variants(rows: Rows, column: str) -> list[str]:
+    """The baselines, and of the others those that solve most subjects in the fewest exchanges (median)."""
+    counts: dict[str, list[float]] = {}
+    for row in rows:
+        counts.setdefault(row["variant"], []).append(reached(row[column]))
+    others = sorted((v for v in counts if v not in BASELINES), key=lambda v: (median(counts[v]), max(counts[v])))
+    baselines = [variant for variant in BASELINES if variant in counts]
+    return [*baselines, *others[: LINES - len(baselines)]]
+
+
+def draw_histories(rows: Rows, path: Path) -> None:
+    """Largest mismatch, true gap and certified gap over exchanges; a column a subject."""
+    subjects = list(dict.fromkeys(row["subject"] for row in rows))
+    figure, axes = start_figure(columns=len(subjects), rows=2)
+    for column, subject in enumerate(subjects):
+        here = [row for row in rows if row["subject"] == subject]
+        for number, variant in enumerate(dict.fromkeys(row["variant"] for row in here)):
+            mine, colour = [row for row in here if row["variant"] == variant], f"C{number % 10}"
+            at = [row["exchange"] for row in mine]
+            axes[0, column].semilogy(at, [row["mismatch"] for row in mine], color=colour, label=variant)
+            gaps = [math.nan if row["gap"] is None else abs(row["gap"]) for row in mine]
+            axes[1, column].semilogy(at, gaps, color=colour)
+            proven = [math.nan if row["certified_gap"] is None else row["certified_gap"] for row in mine]
+            axes[1, column].semilogy(at, proven, color=colour, linestyle=":")
+        axes[0, column].set(title=subject, ylabel="largest mismatch, share of scale")
+        axes[1, column].set(xlabel="exchanges", ylabel="gap, share of turnover (dotted: certified)")
+        for row, limit in ((0, 1e-3), (1, 1e-4)):
+            axes[row, column].axhline(limit, color="grey", linewidth=0.8)
+    axes[0, 0].legend(fontsize="x-small")
+    save(figure, path)
+
+
+def draw_lines(
+    series: Mapping[str, Sequence[tuple[float, float]]], path: Path, x_label: str, y_label: str, title: str = ""
+) -> None:
+    """One line a name on two logarithmic axes; points that are not finite are left open."""
+    figure, ((axes,),) = start_figure()
+    for name, points in series.items():
+        axes.loglog([x for x, _ in points], [y for _, y in points], "o-", label=name)
+    axes.set(xlabel=x_label, ylabel=y_label, title=title)
+    axes.legend(fontsize="x-small")
+    save(figure, path)

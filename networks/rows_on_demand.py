@@ -1,0 +1,74 @@
+"""A distribution program with few of its rows: of thousands of limits a few bind.
+
+It starts without them; every answer is checked against all, and solved again with those that it breaks, or
+nearly breaks, until it breaks none. Leaving rows out relaxes, so a bound from some rows holds for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from admm import AgentBoundary, Answer, Question
+from networks.distflow import OperatingPoint
+from networks.distribution_program import DistributionProgram
+from subproblems import QPAgent
+
+
+class RowsOnDemand:
+    """Answers for a program at given operating points, {scenario: flow}. agent: what solves it with the latest rows.
+
+    masks: which rows of each limit are taken, (T, E) each; None for all.
+    """
+
+    def __init__(
+        self,
+        program: DistributionProgram,
+        points: Mapping[str, OperatingPoint],
+        boundary: AgentBoundary,
+        solver: str,
+        shares_cost: bool,
+    ) -> None:
+        self._program, self._points, self._boundary = program, points, boundary
+        self._solver, self._shares_cost = solver, shares_cost
+        program.linearised(points)  # which limits there are
+        self.agent = self._start(program.no_rows())
+
+    @property
+    def x(self) -> np.ndarray | None:
+        """What stands behind the latest usable answer, (n,); None before the first."""
+        return self.agent.x
+
+    def _start(self, masks: list[np.ndarray] | None) -> QPAgent:
+        """A new agent, with other rows."""
+        self.masks = masks
+        qp = self._program.linearised(self._points, masks)
+        agent = QPAgent(qp, solver=self._solver, shares_cost=self._shares_cost)
+        agent.prepare(self._boundary)
+        return agent
+
+    def move(self, points: Mapping[str, OperatingPoint]) -> None:
+        """To other operating points: the same rows with other numbers, so that the solver stays warm."""
+        if points is not self._points:
+            self._points = points
+            self.agent.update(self._program.linearised(points, self.masks))
+
+    def answer(self, question: Question) -> Answer:
+        """Without a usable answer all rows are taken at once: what is unbounded may be bounded by a limit,
+        and what is infeasible should be explained with all that contributes.
+        """
+        answer, iterations = self.agent.answer(question), 0
+        while self.masks is not None:
+            masks = None
+            if answer.status.usable:
+                masks = self._program.missing_rows(self.agent.x, self.masks, question.accuracy)
+                if masks is None:
+                    break
+            iterations += answer.inner_iterations
+            latest = self.agent.x
+            self.agent = self._start(masks)
+            self.agent.x = latest  # what stands if the run is interrupted before the next answer
+            answer = self.agent.answer(question)
+        return replace(answer, inner_iterations=iterations + answer.inner_iterations)
