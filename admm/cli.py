@@ -76,7 +76,21 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--penalty", default="adaptive", metavar="POLICY", help="adaptive (default), classical, or NAME:VALUE"
     )
-    run.add_argument("--scheme", default="two-block", help="two-block (default)")
+    run.add_argument(
+        "--scheme",
+        default="two-block",
+        help="two-block (default); certified, the same with a proof to stop on; memory, fewest exchanges, with a proof",
+    )
+    run.add_argument(
+        "--acceleration", default="anderson", metavar="NAME", help="anderson (default), none, relaxation, or NAME:VALUE"
+    )
+    run.add_argument(
+        "--lead",
+        action="append",
+        default=[],
+        metavar="AGENT",
+        help="leads the schemes certified and memory; may be given again (default: every operator that can)",
+    )
     run.add_argument("--out", metavar="DIR", help="output folder (default: results/CASE)")
     run.add_argument("--max-iterations", type=whole_number, default=500, metavar="N")
     run.add_argument(

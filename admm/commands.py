@@ -105,7 +105,9 @@ def _prepare(
     try:
         settings = Settings(
             penalty=given.penalty,
+            acceleration=given.acceleration,
             scheme=given.scheme,
+            lead=tuple(given.lead),
             max_iterations=given.max_iterations,
             consensus_tolerance=given.tolerance,
             optimality_tolerance=given.optimality_tolerance,
@@ -116,7 +118,7 @@ def _prepare(
         case = load_case(given.case)
         if transport.rank == 0:
             settings = _warm(settings, case, given)
-        owned = _owned(case, transport)
+        owned = _owned(case, transport, settings)
         return case, settings, {name: case.build_agent(name, given.qp_solver) for name in owned}
     except TielineError as error:
         transport.refuse(error)
@@ -145,15 +147,16 @@ def _warm(settings: Settings, case: Case, given: argparse.Namespace) -> Settings
     return start.applied_to(settings)
 
 
-def _owned(case: Case, transport: Transport) -> list[str]:
-    """The agents of this rank: balanced by solve time, found alike on every rank without a message."""
+def _owned(case: Case, transport: Transport, settings: Settings) -> list[str]:
+    """The agents of this rank: balanced by solve time, found alike on every rank without a message. Leads drive."""
     if transport.ranks == 1:
         return list(case.agents)
     from admm.graph import split
     from admm.placement import balance
 
     sides = split(case.couplings)
-    placement = balance(case.solve_weights(), (sides.first, sides.second), transport.ranks)
+    driving = () if settings.scheme == "two-block" else settings.lead or sides.second
+    placement = balance(case.solve_weights(), (sides.first, sides.second), transport.ranks, driving)
     return [name for name, rank in placement.items() if rank == transport.rank]
 
 
@@ -208,6 +211,7 @@ def _conclude(case: Case, given: argparse.Namespace, result: Result, out: Output
         **_horizon_summary(case),
         "scheme": given.scheme,
         "penalty": given.penalty,
+        "acceleration": given.acceleration,
         "warm_start": given.warm_start,
         **result_summary(result),
         "ranks": len(facts),

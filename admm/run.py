@@ -108,6 +108,7 @@ class Run:
             timing=Timing(wall, *spent, engine=max(0.0, wall - sum(spent))),
             bytes_exchanged=traffic.bytes,
             solve_seconds={n: self.mean_seconds(n) for n in self.solve_seconds if n not in self.sides.relays},
+            certified_gap=self.history[-1].certified_gap,
         )
 
     def mean_seconds(self, name: str) -> float:

@@ -13,7 +13,11 @@ from admm.acceleration import acceleration_for
 from admm.errors import InputError
 from admm.penalty import policy_for
 
-SCHEMES = {"two-block": ("admm.two_block", "TwoBlock"), "memory": ("admm.memory", "Memory")}
+SCHEMES = {
+    "two-block": ("admm.two_block", "TwoBlock"),
+    "certified": ("admm.memory.certified", "Certified"),
+    "memory": ("admm.memory.scheme", "Memory"),
+}
 """Schemes that the engine can run: module and class of each."""
 
 
@@ -22,6 +26,7 @@ class Status(Enum):
 
     RUNNING = "the run is not over"
     CONVERGED = "converged: both residual tests, the mismatch test and the objective test passed"
+    CERTIFIED = "converged: proven optimal within the tolerance, and every agent follows the schedule"
     MAX_ITERATIONS = (
         "stopped at the iteration limit: raise max_iterations; where the mismatch no longer falls, "
         "the agents' limits may not hold together (a centralised solve tells)"
@@ -47,8 +52,9 @@ class Settings:
     final_accuracy: accuracy that agents are asked for before a stop is accepted, as a share of scale.
     callback: called with a Progress after every iteration; a true return stops the run.
     relay_all: put a relay agent on every coupling (textbook general-form consensus).
-    lead: agents that lead the scheme "memory"; where none is named, all of the second side that can. They live on
-    the driving rank and share their models with each other there.
+    scheme: "two-block"; "certified", the same with a proof to stop on; "memory", in which lead operators remember.
+    lead: agents that lead the schemes "certified" and "memory"; where none is named, all of the second side that can.
+    They live on the driving rank and share their models with each other there.
     """
 
     penalty: Any = "adaptive"
@@ -204,7 +210,8 @@ class Result:
 
     boundary: {coupling: {quantity: BoundaryResult}}. solutions: {agent: its private schedule}, for the
     agents that live on this rank. objective: sum of the agents' costs in EUR, None if one does not
-    share it. turnover: sum of |price x value| over all entries, in EUR. certified_gap: None, no proof.
+    share it. turnover: sum of |price x value| over all entries, in EUR. certified_gap: upper less lower bound of the
+    optimum as a share of the turnover; None, no proof.
     solve_seconds: {agent: mean seconds an answer}.
     """
 
@@ -223,4 +230,4 @@ class Result:
 
     @property
     def converged(self) -> bool:
-        return self.status is Status.CONVERGED
+        return self.status in (Status.CONVERGED, Status.CERTIFIED)

@@ -18,6 +18,7 @@ def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
         "status": result.status.value,
         "iterations": str(result.iterations),
         "objective": "not shared" if result.objective is None else f"{result.objective:.4f} EUR",
+        "certificate": _certificate_words(result, summary),
         "gap to reference": UNKNOWN_GAP if gap is None else f"{gap:+.1e} of the boundary turnover",
         "primal residual": f"{seen.primal:.3g} (tolerance {seen.primal_tolerance:.3g})",
         "dual residual": f"{seen.dual:.3g} (tolerance {seen.dual_tolerance:.3g})",
@@ -30,6 +31,14 @@ def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
         "results": f"{folder}/",
     }
     return "\n".join(f"  {name:20} {words}" for name, words in parts.items())
+
+
+def _certificate_words(result: Result, summary: dict[str, Any]) -> str:
+    if result.certified_gap is not None:
+        return f"cost proven within {result.certified_gap:.1e} of the boundary turnover above the optimum's"
+    if summary["scheme"] == "two-block":
+        return "none (--scheme certified or memory gives one)"
+    return "none: no upper or no lower bound was found; agents that do not tell their cost leave none"
 
 
 def _where_mismatch(result: Result) -> str:

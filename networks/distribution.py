@@ -42,6 +42,8 @@ FINAL_PU, FINAL_LOSS_SHARE = 4e-5, 8e-4
 """Errors at the communities' schedule at which `model_error` is 1: inside 5e-5 pu and 0.1 % of losses."""
 ACTIVATED_FACTOR = 5.0
 """How much wider the tolerances of the activated scenarios are."""
+SCHEDULE_ERROR = 0.5
+"""Model error of a schedule that is given above which the rows are moved to it."""
 LARGEST_ERROR = 1e9
 """Stands for "no flow exists" in `model_error`, which must be finite to be sent."""
 
@@ -155,7 +157,7 @@ class DistributionAgent:
         self._rows.agent.x = self._scheduled = x
         self._observe()
         self._latest_error = self._error_at(x)
-        moved = self._worst_error() > 1.0
+        moved = self._latest_error > SCHEDULE_ERROR
         if moved:
             self._correct()
         return moved

@@ -29,11 +29,13 @@ from subproblems.piqp_solver import PiqpSolver
 from subproblems.quadratic_program import INFINITE
 from subproblems.solver import Numbers
 
-ACCURACY, MOST_ITERATIONS = 1e-7, 60
+ACCURACY, MOST_ITERATIONS = 1e-7, 40
 """Remembered answers that hardly differ keep an interior-point method from its last digits: then it is cut short."""
 BROKEN, NEARLY_BROKEN = 1e-7, 1e-4
 """Slack, per unit of a row, below which a row left out is taken in, and once one is, those nearby with it."""
-LARGEST_RESIDUAL = 1e-6
+KEPT = 0.05
+"""Slack, per unit, of a solution above which a row is left out of the next one."""
+LARGEST_RESIDUAL = 1e-5
 """Violation, per unit, up to which an answer at the solver's iteration limit is used."""
 
 
@@ -59,7 +61,7 @@ class JointProgram:
         self._A = sp.csr_matrix(E @ sp.block_diag([p.A for p in programs], format="csr") @ S)
         self._l = np.maximum(np.concatenate([p.l for p in programs]) / row_scale, -INFINITE)
         self._u = np.minimum(np.concatenate([p.u for p in programs]) / row_scale, INFINITE)
-        always = (np.diff(self._A.indptr) == 1) | (self._l == self._u)
+        always = self._rows_always = (np.diff(self._A.indptr) == 1) | (self._l == self._u)
         kept = self._rows_taken if self._rows_taken is not None and self._rows_taken.size == always.size else always
         self._rows_taken = kept | always
         self._place_entries()
@@ -100,6 +102,7 @@ class JointProgram:
             value = rows[:own] @ x
             slack = np.minimum(value - self._l, self._u - value)
             if not ((slack < -BROKEN) & ~self._rows_taken).any():
+                self._rows_taken = self._rows_always | (self._rows_taken & (slack < KEPT))
                 multiplier = np.zeros(whole.l.size)
                 multiplier[taken] = y
                 return x, multiplier

@@ -134,9 +134,7 @@ def test_policies_that_are_none_are_refused(given: object) -> None:
 @pytest.mark.parametrize(
     ("mismatch", "dual_step", "factor"), [(1.1, 0.1, 2.0), (0.1, 1.1, 0.5), (0.9, 0.1, 1.0), (0.1, 0.9, 1.0), (1, 0, 2)]
 )
-def test_residual_balancing_doubles_or_halves(
-    layout: Layout, mismatch: float, dual_step: float, factor: float
-) -> None:
+def test_residual_balancing_doubles_or_halves(layout: Layout, mismatch: float, dual_step: float, factor: float) -> None:
     policy = ResidualBalancing(start=3.0)
     start = policy.start(layout)
     assert start == pytest.approx(3.0 * unit_penalty(layout), rel=EXACT)

@@ -1,6 +1,5 @@
-"""The scheme "memory": a lead operator remembers the agents' answers and proves how good the best of them are."""
+"""Schemes that remember the agents' answers: certificates, and lead operators that optimise over what they know."""
 
-from admm.memory.joint import Joint, JointAnswer, JointQuestion, Lead
-from admm.memory.scheme import Memory
+from admm.memory.joint import Columns, Cuts, Joint, JointAnswer, JointQuestion, Lead
 
-__all__ = ["Joint", "JointAnswer", "JointQuestion", "Lead", "Memory"]
+__all__ = ["Columns", "Cuts", "Joint", "JointAnswer", "JointQuestion", "Lead"]

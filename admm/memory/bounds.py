@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
 from admm.memory.joint import Joint
+
+
+class Proof(NamedTuple):
+    """Bounds of the optimum, EUR; None where there is none."""
+
+    lower_eur: float | None
+    upper_eur: float | None
+
+    @property
+    def gap_eur(self) -> float | None:
+        return None if self.lower_eur is None or self.upper_eur is None else self.upper_eur - self.lower_eur
 
 
 class Bounds:
@@ -37,7 +49,6 @@ class Bounds:
         leads = None if self.price is None else joint.bound_eur(self.price)
         self.lower_eur = None if leads is None else self._agents_eur + leads
 
-    def gap_eur(self) -> float | None:
-        if self.lower_eur is None or self.upper_eur is None:
-            return None
-        return self.upper_eur - self.lower_eur
+    def proof(self) -> Proof:
+        """What is proven now; it stands whatever moves later."""
+        return Proof(self.lower_eur, self.upper_eur)

@@ -15,7 +15,8 @@ ROUNDS, STEP, SPAN = 3, 3.0, 100.0
 
 
 class DriftPenalty:
-    """value: (n,). An entry whose mismatch keeps its sign is raised; on a change of sign it goes back towards the start."""
+    """value: (n,). An entry whose mismatch keeps its sign is raised; on a change of
+    sign it goes back towards the start."""
 
     name = "drift"
 

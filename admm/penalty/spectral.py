@@ -1,7 +1,7 @@
 """Spectral penalties: from the curvature of both sides' costs as their answers and prices show it.
 
-    -half price is a slope of the first side's cost at y, price one of the second side's at z.
-    Between two iterations:  alpha ~ |d half price| / |d y|,  beta ~ |d price| / |d z|;  penalty = sqrt(alpha beta)
+-half price is a slope of the first side's cost at y, price one of the second side's at z.
+Between two iterations:  alpha ~ |d half price| / |d y|,  beta ~ |d price| / |d z|;  penalty = sqrt(alpha beta)
 """
 
 from __future__ import annotations

@@ -1,0 +1,98 @@
+"""The scheme "certified": two-block ADMM that stops on a proof. Its loop is that of `admm.two_block`, untouched.
+
+Every few iterations the agents that do not lead are asked what the present price alone is worth to them, in the
+same message as ADMM's question, and the leads look for the best combination of all answers that the run has seen.
+Where the bounds meet, one more exchange hands that schedule out. Agents that do not tell their cost leave no proof:
+then the tests of `admm.two_block` decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from admm.interfaces import Answer, Question
+from admm.memory.certificate import Certificate
+from admm.state import Residuals, Status
+from admm.two_block import TwoBlock
+
+FIRST, EVERY = 8, 4
+"""The first iteration with a certificate round, and from which to which the next one follows."""
+
+
+class Certified(TwoBlock):
+    """One iteration is one exchange of both sides; some are certificate rounds, the last one hands out the schedule."""
+
+    def __init__(self, *common) -> None:
+        super().__init__(*common)
+        self.certificate = Certificate(self)
+        self.proven: dict[str, Answer] = {}
+        self.closing = False
+
+    def iterate(self) -> Status:
+        if not self.closing:
+            return super().iterate()
+        self.complete = self.state.copy()
+        self.state.iteration += 1
+        done, self.closing = self.certificate.hand_out(), False
+        self.state.price = self.certificate.bounds.price
+        seen = self.history[-1].residuals
+        self.record(replace(seen, mismatch=self.certificate.mismatch(), objective_error=self.certificate.gap()))
+        self.history[-1] = replace(self.history[-1], objective_eur=self.certificate.proof.upper_eur)
+        limit = self.limits()
+        return Status.CERTIFIED if done else limit
+
+    def due(self) -> bool:
+        late = self.state.iteration - FIRST
+        return late >= 0 and late % EVERY == 0
+
+    def exchange(self, names: Sequence[str], part: str) -> None:
+        """As in two-block ADMM; agents that do not lead are asked for a bound in the same message where one is due."""
+        asked = {name: [self.question(name)] for name in names}
+        prices = [self.start.price] if self.due() else []
+        for name in names:
+            if name in self.certificate.remembered:
+                asked[name] = [*self.price_questions(name, prices), *asked[name]]
+        answers = self.ask_batches(asked, part)
+        for name, given in answers.items():
+            self.accept(name, given[-1])
+            if name in self.certificate.remembered:
+                self.learn(name, asked[name], given)
+
+    def price_questions(self, name: str, prices: Sequence[np.ndarray]) -> list[Question]:
+        return [self.certificate.question(name, price, self.state.upper, 0.0) for price in prices]
+
+    def learn(self, name: str, questions: Sequence[Question], given: Sequence[Answer]) -> None:
+        self.proven[name] = given[0]
+        for question, answer in zip(questions, given, strict=True):
+            self.certificate.learn(name, question, answer)
+
+    def record(self, seen: Residuals) -> None:
+        """With what is proven so far."""
+        if self.due() and not self.closing and self.certificate.costs_told:
+            self.certify()
+        super().record(seen)
+        proof, gap = self.certificate.proof, self.certificate.gap()
+        self.history[-1] = replace(
+            self.history[-1], lower_bound_eur=proof.lower_eur, upper_bound_eur=proof.upper_eur, certified_gap=gap
+        )
+
+    def certify(self) -> None:
+        """Bounds at the price that the iteration started from, and a schedule from all answers so far. The run's own
+        values stay as they are until the schedule is handed out."""
+        certificate, state = self.certificate, self.state
+        own = state.lower, state.upper
+        certificate.prove([self.start.price], {name: [self.proven[name]] for name in certificate.asked})
+        schedule = certificate.find_schedule(state.price)
+        if schedule is not None:
+            for name, kept in certificate.remembered.items():
+                kept.forget_idle([schedule.answer.mix[name]])
+            self.closing = certificate.ready()
+        state.lower, state.upper = own
+
+    def test(self, seen: Residuals) -> Status:
+        """Residuals stop the run only where no proof is to be had."""
+        status = super().test(seen)
+        return Status.RUNNING if status is Status.CONVERGED and self.certificate.costs_told else status
