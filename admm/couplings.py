@@ -6,6 +6,7 @@ each its quantities, in each its periods. A :class:`Layout` maps between that ar
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -91,9 +92,8 @@ class Layout:
     def __init__(self, couplings: Sequence[Coupling]) -> None:
         if not couplings:
             raise InputError("there are no couplings: expected at least one")
-        names = [coupling.name for coupling in couplings]
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(coupling.name for coupling in couplings).items():
+            if count > 1:
                 raise InputError(f"two couplings are called '{name}': give each its own name")
         self.couplings = tuple(couplings)
         self.blocks: list[Block] = []
@@ -105,14 +105,15 @@ class Layout:
         self.scale = self._spread(lambda block: block.quantity.scale)
         self.price_scale = self._spread(lambda block: block.quantity.price_scale)
         self.agents = tuple(dict.fromkeys(n for c in self.couplings for n in (c.lower, c.upper)))
-        self._entries = {name: self._entries_of(name) for name in self.agents}
+        mine: dict[str, list[Block]] = {name: [] for name in self.agents}
+        for block in self.blocks:
+            for name in (block.coupling.lower, block.coupling.upper):
+                mine[name].append(block)
+        self._boundary = {name: self._boundary_of(name, blocks) for name, blocks in mine.items()}
+        self._entries = {name: _entries_of(blocks) for name, blocks in mine.items()}
 
     def _spread(self, value) -> np.ndarray:
         return np.concatenate([np.full(b.quantity.periods, float(value(b))) for b in self.blocks])
-
-    def _entries_of(self, agent: str) -> np.ndarray:
-        mine = [b.entries for b in self.blocks if agent in (b.coupling.lower, b.coupling.upper)]
-        return np.concatenate([np.arange(s.start, s.stop) for s in mine])
 
     def entries(self, agent: str) -> np.ndarray:
         """Positions of the agent's entries in the flat array, shape (n of the agent,)."""
@@ -120,11 +121,13 @@ class Layout:
 
     def boundary(self, agent: str) -> AgentBoundary:
         """What the agent is told of its own entries."""
-        mine = [b for b in self.blocks if agent in (b.coupling.lower, b.coupling.upper)]
-        sign = [np.full(b.quantity.periods, 1.0 if b.coupling.lower == agent else -1.0) for b in mine]
-        at = self.entries(agent)
+        return self._boundary[agent]
+
+    def _boundary_of(self, agent: str, blocks: Sequence[Block]) -> AgentBoundary:
+        at = _entries_of(blocks)
+        sign = [np.full(b.quantity.periods, 1.0 if b.coupling.lower == agent else -1.0) for b in blocks]
         return AgentBoundary(
-            keys=tuple((b.coupling.name, b.quantity.name, b.quantity.periods) for b in mine),
+            keys=tuple((b.coupling.name, b.quantity.name, b.quantity.periods) for b in blocks),
             scale=self.scale[at],
             price_scale=self.price_scale[at],
             sign=np.concatenate(sign),
@@ -136,3 +139,8 @@ class Layout:
         for block in self.blocks:
             groups.setdefault(block.quantity.name, []).append(np.arange(block.entries.start, block.entries.stop))
         return {name: np.concatenate(parts) for name, parts in groups.items()}
+
+
+def _entries_of(blocks: Sequence[Block]) -> np.ndarray:
+    """Positions of an agent's blocks in the flat array."""
+    return np.concatenate([np.arange(b.entries.start, b.entries.stop) for b in blocks])

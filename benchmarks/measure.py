@@ -113,13 +113,19 @@ class Watch:
                 row.yardstick_exchanges = progress.iteration
         if row.boyd_exchanges is None and seen.boyd_passed():
             row.boyd_exchanges = progress.iteration
-        certified = progress.certified_gap
+        certified = self._certified_gap(progress)
         if row.certified_exchanges is None and certified is not None and certified <= GAP_OF_TURNOVER:
             row.certified_exchanges = progress.iteration
         self.moments.append(
             Moment(progress.iteration, self.seconds(), seen.primal, seen.dual, seen.mismatch, gap, certified)
         )
         return self.until == "yardstick" and row.yardstick_exchanges is not None
+
+    def _certified_gap(self, progress: admm.Progress) -> float | None:
+        """As a share of the subject's turnover, which may be less than the one that the engine stops by."""
+        if progress.upper_bound_eur is None or progress.lower_bound_eur is None:
+            return None
+        return (progress.upper_bound_eur - progress.lower_bound_eur) / self.subject.turnover_eur
 
     def _count(self, progress: admm.Progress) -> None:
         self.row.bytes, self.row.seconds = progress.bytes, self.seconds()

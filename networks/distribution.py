@@ -30,7 +30,6 @@ from networks.distribution_program import (
     ReactiveSupport,
 )
 from networks.rows_on_demand import RowsOnDemand
-from subproblems.joint import JointProgram
 from subproblems.lead_model import LeadModel
 
 __all__ = ["Connection", "DistributionAgent", "DistributionModel", "DistributionProgram", "ReactiveSupport"]
@@ -85,6 +84,8 @@ class DistributionAgent:
         return replace(answer, model_error=self._latest_error, solve_seconds=time.perf_counter() - began)
 
     def _schedule(self, question: Question) -> Answer:
+        if self._rows.x is None:
+            self._begin_at(question)
         if self._correction_due(question):
             self._correct()
         answer = self._rows.answer(question)
@@ -94,6 +95,20 @@ class DistributionAgent:
         self._observe()
         self._latest_error = self._model_error(question)
         return answer if answer.cost_eur is None else replace(answer, cost_eur=self.program.cost_eur(self._rows.x))
+
+    def _begin_at(self, question: Question) -> None:
+        """Move the rows to the exact flow of what the first question refers to, then to that of the answer to it.
+
+        A run that starts where another one ended then starts with its losses too: 9 to 17 iterations instead of
+        37. From an ordinary start it costs one solve and changes little.
+        """
+        asked = np.zeros(self.program.columns.size)
+        for key, at in self._boundary.slices().items():
+            asked[self.program.boundary[key]] = np.where(question.penalty[at] > 0, question.reference[at], 0.0)
+        self._points = self.program.points(asked)
+        self._rows.move(self._points)
+        if self._rows.answer(question).status.usable:
+            self._correct()
 
     def _at_prices(self, question: Question) -> Answer:
         if self._price_rows is None:
@@ -146,6 +161,8 @@ class DistributionAgent:
 
     def join(self, leads: Sequence, names: Sequence[str], layout: Layout) -> Joint:
         """The joint program of several leads, this one among them; see `admm.memory.joint.Lead`."""
+        from subproblems.joint import JointProgram
+
         return JointProgram(leads, names, layout)
 
     def lead_model(self) -> LeadModel:

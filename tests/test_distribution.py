@@ -175,7 +175,7 @@ def test_substation_limit_binds_in_the_activated_scenario():
 
 
 def test_rows_on_demand_find_the_optimum_of_all_rows():
-    """The first answer, against Clarabel on the program with all its rows and the question written out."""
+    """The first answer, against Clarabel on the program with all its rows at the same flow and the question written out."""
     model = operator(rating_scale=0.62, supports=(ReactiveSupport("30", 0.3),))
     boundary = boundary_of(model)
     agent = DistributionAgent(model, solver="piqp")
@@ -183,7 +183,7 @@ def test_rows_on_demand_find_the_optimum_of_all_rows():
     question = ask(model, boundary, {"p_mw": 0.6, "flex_up_mw": 0.1, "flex_down_mw": 0.1}, penalty=60.0)
     answer = agent.answer(question)
     assert 0 < sum(mask.sum() for mask in agent._rows.masks) < 0.5 * sum(mask.size for mask in agent._rows.masks)
-    qp = DistributionProgram(model, {key: 0.3 for key in boundary.slices()}).linearised()
+    qp = DistributionProgram(model, {key: 0.3 for key in boundary.slices()}).linearised(agent._points)
     expected = clarabel_answer(qp, np.concatenate([qp.boundary[c, q] for c, q, _ in boundary.keys]), question)
     held = question.penalty > 0
     assert answer.values[held] == pytest.approx(expected[held], abs=1e-5)

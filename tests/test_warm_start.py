@@ -19,7 +19,7 @@ from tests.case_tools import BUNDLED_CASE, Ended, copy_case, edit, tieline
 from tests.small_problems import coupling, pair, triangle
 from tests.tolerances import EXACT
 
-WARM_SHARE = 0.75
+WARM_SHARE = 0.4
 """Iterations of a run that starts from its own result, as a share of those from a cold start."""
 FIRST_ITERATIONS = 4
 """Enough for every agent to be asked again and again; the start shows at once."""
