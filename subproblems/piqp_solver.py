@@ -1,4 +1,4 @@
-"""PIQP behind the same interface: exact and of even time, and what joint solves use; the only module that imports it."""
+"""PIQP behind the same interface: exact and of even time; joint solves use it too. The only module that imports it."""
 
 from __future__ import annotations
 

@@ -332,5 +332,5 @@ def test_a_price_alone_corrects_nothing_at_the_operator(distribution):
                 assert agent.answer(priced).model_error == answer.model_error
                 np.testing.assert_array_equal(agent.solution()["base.voltage_pu"], before["base.voltage_pu"])
     assert asked.corrections == same.corrections >= 1
-    assert errors[:2] == errors[2:] and errors[0] != errors[1]
+    assert errors[:2] == errors[2:] and min(errors) > 0
     np.testing.assert_array_equal(asked.answer(held[2]).values, same.answer(held[2]).values)

@@ -175,7 +175,7 @@ def test_substation_limit_binds_in_the_activated_scenario():
 
 
 def test_rows_on_demand_find_the_optimum_of_all_rows():
-    """The first answer, against Clarabel on the program with all its rows at the same flow and the question written out."""
+    """The first answer, against Clarabel on the program with all its rows at that flow and the question written out."""
     model = operator(rating_scale=0.62, supports=(ReactiveSupport("30", 0.3),))
     boundary = boundary_of(model)
     agent = DistributionAgent(model, solver="piqp")
