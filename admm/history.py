@@ -108,9 +108,9 @@ def write_boundary(
     boundary: Mapping[str, Mapping[str, BoundaryResult]],
     sign_words: Mapping[str, str],
 ) -> None:
-    """Write /COUPLING/QUANTITY/{lower, upper, price, penalty}, arrays (periods,), each with its unit and sign.
+    """Write /COUPLING/QUANTITY/{lower, upper, price}, arrays (periods,), each with its unit and sign.
 
-    There is no penalty where the result comes from no coordination. The group's `scale` is a nominal size.
+    The group's attributes: `scale`, a nominal size, and the last `penalty`, (periods,), where there was one.
 
     boundary: {coupling: {quantity: values}}, as `Result.boundary` has it.
     sign_words: {quantity: what a positive value means}; by default, that the lower agent takes it.
@@ -147,14 +147,10 @@ def _subgroup(group: h5py.Group, name: str) -> h5py.Group:
 
 def _read_quantity(group: h5py.Group, periods: int) -> BoundaryResult:
     arrays = {name: _read_array(group, name, periods) for name in ("lower", "upper", "price")}
-    penalty = _read_array(group, "penalty", periods) if "penalty" in group else None
-    if penalty is not None and (penalty <= 0).any():
-        where = f"{group.file.filename}: {group.name}/penalty"
-        raise InputError(f"{where} has the value {penalty.min():g}, expected numbers above 0")
     unit = group["lower"].attrs.get("unit")
     if not isinstance(unit, str):
         raise InputError(f"{group.file.filename}: {group.name}/lower has the unit {unit!r}, expected a text such as MW")
-    return BoundaryResult(**arrays, unit=unit, scale=_read_scale(group), penalty=penalty)
+    return BoundaryResult(**arrays, unit=unit, scale=_read_scale(group), penalty=_read_penalty(group, periods))
 
 
 def _read_array(group: h5py.Group, name: str, periods: int) -> np.ndarray:
@@ -178,12 +174,23 @@ def _read_scale(group: h5py.Group) -> float:
     return float(scale)
 
 
+def _read_penalty(group: h5py.Group, periods: int) -> np.ndarray | None:
+    if "penalty" not in group.attrs:
+        return None
+    penalty = np.asarray(group.attrs["penalty"])
+    good = penalty.shape == (periods,) and penalty.dtype.kind in "fiu"
+    if not good or not (np.isfinite(penalty) & (penalty > 0)).all():
+        where = f"{group.file.filename}: {group.name}, attribute penalty,"
+        raise InputError(f"{where} is {penalty!r}, expected {periods} numbers above 0")
+    return penalty.astype(float)
+
+
 def _write_quantity(group: h5py.Group, values: BoundaryResult, sign: str) -> None:
     _write(group, "lower", values.lower, values.unit, sign=sign)
     _write(group, "upper", values.upper, values.unit, sign=sign)
     _write(group, "price", values.price, f"EUR/{values.unit} and period", sign=LOWER_PAYS)
     if values.penalty is not None:
-        _write(group, "penalty", values.penalty, f"EUR/{values.unit}^2 and period", sign="positive")
+        group.attrs["penalty"] = values.penalty
     group.attrs["scale"] = float(values.scale)
 
 

@@ -69,7 +69,8 @@ class Question:
 
     price, reference, penalty: shape (n,), signed for the asked agent; in EUR per unit and
     period, in the unit, and in EUR per unit squared and period. A penalty of zero asks for the
-    answer to the price alone; an infinite one for the reference to be followed exactly.
+    answer to the price alone; an infinite one for the reference to be followed exactly, or where no point does
+    that, as nearly as the accuracy asks.
     accuracy: how exact the answer should be, as a share of each entry's scale.
     settle: the residuals have passed, so a model with an operating point should bring it up to date.
     """

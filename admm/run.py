@@ -85,6 +85,11 @@ class Run:
         settings, now = self.settings, self.history[-1]
         if settings.callback is not None and settings.callback(now):
             return Status.STOPPED
+        return self.budget()
+
+    def budget(self) -> Status:
+        """Whether a limit ends the run."""
+        settings, now = self.settings, self.history[-1]
         if self.state.iteration >= settings.max_iterations:
             return Status.MAX_ITERATIONS
         if settings.time_limit_seconds is not None and now.seconds >= settings.time_limit_seconds:

@@ -113,6 +113,8 @@ class QPAgent:
         numbers, price_only = self._numbers(question), not question.penalty.any()
         solver = self._solver_for(question.penalty, numbers)
         found = solver.solve(numbers, INNER_SHARE * question.accuracy)
+        if not found.status.usable and np.isinf(question.penalty).any():
+            found = self._nearly(question, numbers, solver, found)
         if not found.status.usable:
             return self._unusable(found, time.perf_counter() - began)
         x = found.x * self._s
@@ -146,6 +148,18 @@ class QPAgent:
         lower, upper, pins = self._l.copy(), self._u.copy(), self._l.size - self._at.size
         lower[pins:][pinned] = upper[pins:][pinned] = (question.reference / scale)[pinned]
         return Numbers(self._P, q, self._A, lower, upper)
+
+    def _nearly(self, question: Question, numbers: Numbers, solver: QpSolver, exact: SolverAnswer) -> SolverAnswer:
+        """Follow a reference that no point meets exactly as nearly as the accuracy asks.
+
+        What is to be followed is made of answers that were no more exact: it may lie a hair beyond a limit.
+        """
+        pinned = np.isinf(question.penalty)
+        pins = np.arange(self._l.size - self._at.size, self._l.size)[pinned]
+        room = INNER_SHARE * question.accuracy * self._boundary.scale[pinned] / self._s[self._at[pinned]]
+        numbers.l[pins], numbers.u[pins] = numbers.l[pins] - room, numbers.u[pins] + room
+        found = solver.solve(numbers, INNER_SHARE * question.accuracy)
+        return found if found.status.usable else exact
 
     def _unusable(self, found: SolverAnswer, seconds: float) -> Answer:
         reason = found.reason

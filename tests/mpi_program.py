@@ -25,6 +25,8 @@ DEADLINE_SECONDS = 20.0
 SHORT_DEADLINE_SECONDS = 0.5
 SLEEP_SECONDS = 0.1
 SLEEPERS = 3
+LED = {"optimality_tolerance": 1e-5, "consensus_tolerance": 1e-5, "final_accuracy": 1e-6, "max_iterations": 120}
+"""Settings of a run that leads and ends with a proof."""
 
 comm = world()
 
@@ -203,6 +205,27 @@ def crash() -> None:
     solve(_with_up(lambda: Raises(ZeroDivisionError("by zero"))), {"low": 0, "up": 1})
 
 
+def led(scheme: str) -> None:
+    """The star led by its supplier, on rank 0 and then on the other one, which is refused."""
+    found = []
+    result, *_ = solve(star(), {"s": 0, "a": 1, "b": 0, "c": 1}, scheme=scheme, **LED)
+    found += ["", ""] if result is None else [result.status.name, [result.objective, result.certified_gap]]
+    try:
+        solve(star(), {"s": 1, "a": 0, "b": 0, "c": 1}, scheme=scheme, lead=("s",), **LED)
+        found.append("")
+    except admm.InputError as error:
+        found.append(str(error))
+    report(found)
+
+
+def led_memory() -> None:
+    led("memory")
+
+
+def led_certified() -> None:
+    led("certified")
+
+
 def infeasible() -> None:
     """The exit code of the job when an agent of another rank is infeasible."""
     problem = star()
@@ -226,4 +249,5 @@ def interrupt() -> None:
 if __name__ == "__main__":
     with abort_on_exception(comm):
         parts = (problems, batches, failures, parallel, hang, silence, crash, infeasible, interrupt)
+        parts += (led_memory, led_certified)
         {part.__name__: part for part in parts}[sys.argv[1]]()

@@ -166,6 +166,10 @@ def put(name: str, values: object) -> Callable[[h5py.File], None]:
     return change
 
 
+def penalty(value: object) -> Callable[[h5py.File], None]:
+    return lambda file: file["a-b/p_mw"].attrs.__setitem__("penalty", value)
+
+
 def unit(value: object) -> Callable[[h5py.File], None]:
     return lambda file: file["a-b/p_mw/lower"].attrs.__setitem__("unit", value)
 
@@ -179,7 +183,9 @@ def unit(value: object) -> Callable[[h5py.File], None]:
         (put("a-b/p_mw/lower", np.zeros((2, 2))), r"shape \(2, 2\)"),
         (put("a-b/p_mw/lower", [b"1", b"2"]), "expected 2 numbers"),
         (put("a-b/p_mw/price", None), "/a-b/p_mw/price is not there"),
-        (put("a-b/p_mw/penalty", [1.0, 0.0]), "/a-b/p_mw/penalty has the value 0, expected numbers above 0"),
+        (penalty([1.0, 0.0]), "/a-b/p_mw, attribute penalty, is .*, expected 2 numbers above 0"),
+        (penalty([1.0]), "expected 2 numbers above 0"),
+        (penalty("x"), "expected 2 numbers above 0"),
         (put("a-b/p_mw", 1.0), "/a-b/p_mw is no group"),
         (put("a-b", np.zeros(2)), "/a-b is no group"),
         (unit(3.0), "/a-b/p_mw/lower has the unit"),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from admm import updates
-from admm.interfaces import Answer, Question
+from admm.interfaces import Answer, AnswerStatus, Question
 from admm.memory.bounds import Bounds
 from admm.memory.joint import Cuts, Joint, JointAnswer, JointQuestion
 from admm.memory.remembered import Remembered
@@ -64,9 +64,11 @@ class Certificate:
     # ------------------------------------------------------------------ answers
 
     def learn(self, name: str, question: Question, answer: Answer) -> bool:
-        """Remember an answer. Whether it could be used: a price alone or a reference to follow may have no answer."""
+        """Remember an answer. Whether it could be used: a price alone or a reference to follow may have no answer, and
+        where a solver has failed on one question, what others taught is enough."""
         if not answer.status.usable:
-            if question.penalty.any() and np.isfinite(question.penalty).all():
+            always = question.penalty.any() and np.isfinite(question.penalty).all()
+            if always and (answer.status is AnswerStatus.INFEASIBLE or not self.remembered[name].values):
                 check_answer(name, answer, question.price.size)
             return False
         self.costs_told &= answer.cost_eur is not None

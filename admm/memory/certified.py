@@ -15,6 +15,7 @@ import numpy as np
 
 from admm.interfaces import Answer, Question
 from admm.memory.certificate import Certificate
+from admm.run import check_answer
 from admm.state import Residuals, Status
 from admm.two_block import TwoBlock
 
@@ -27,6 +28,7 @@ class Certified(TwoBlock):
 
     def __init__(self, *common) -> None:
         super().__init__(*common)
+        self.state.accuracy = self.settings.final_accuracy  # a loose answer may cost less than any true one
         self.certificate = Certificate(self)
         self.proven: dict[str, Answer] = {}
         self.closing = False
@@ -49,14 +51,16 @@ class Certified(TwoBlock):
         return late >= 0 and late % EVERY == 0
 
     def exchange(self, names: Sequence[str], part: str) -> None:
-        """As in two-block ADMM; agents that do not lead are asked for a bound in the same message where one is due."""
+        """As in two-block ADMM; agents that do not lead are asked for a bound in the same message where one is due.
+        A price alone may have no answer."""
         asked = {name: [self.question(name)] for name in names}
         prices = [self.start.price] if self.due() else []
         for name in names:
             if name in self.certificate.remembered:
                 asked[name] = [*self.price_questions(name, prices), *asked[name]]
-        answers = self.ask_batches(asked, part)
+        answers = self.ask_batches(asked, part, check=False)
         for name, given in answers.items():
+            check_answer(name, given[-1], self.layout.entries(name).size)
             self.accept(name, given[-1])
             if name in self.certificate.remembered:
                 self.learn(name, asked[name], given)
@@ -95,4 +99,4 @@ class Certified(TwoBlock):
     def test(self, seen: Residuals) -> Status:
         """Residuals stop the run only where no proof is to be had."""
         status = super().test(seen)
-        return Status.RUNNING if status is Status.CONVERGED and self.certificate.costs_told else status
+        return self.budget() if status is Status.CONVERGED and self.certificate.costs_told else status

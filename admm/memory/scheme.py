@@ -42,6 +42,7 @@ class Memory(Run):
         super().__init__(*common)
         self.drift = DriftPenalty()
         self.state = initial_state(self.layout, self.settings, self.drift)
+        self.drift.value = self.state.penalty.copy()
         if not self.settings.initial_price:
             self.state.price = self.layout.price_scale.copy()
         self.state.accuracy = self.settings.final_accuracy
