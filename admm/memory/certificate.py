@@ -25,6 +25,8 @@ LEEWAY = 20.0
 """What breaking a firm tie costs beyond the price, in units of price_scale."""
 AGREED = 1e-5
 """Mismatch, as a share of scale, up to which a firm answer is a schedule."""
+PATIENCE = 20
+"""Rounds in a row without any lower bound after which none is waited for."""
 MOST_CORRECTIONS, NEAR = 4, 5.0
 """Solves in a row while the leads' models still move, and the multiple of the tolerated gap from where on."""
 
@@ -45,6 +47,10 @@ class Found(NamedTuple):
     def price(self) -> np.ndarray:
         return self.answer.price
 
+    @property
+    def total_eur(self) -> float:
+        return self.mixed_eur + self.answer.cost_eur
+
 
 class Certificate:
     """What a run has proven, and the schedule that it is proven for, whose values it puts into the run's state."""
@@ -59,7 +65,7 @@ class Certificate:
         self.bounds = Bounds()
         self.proof = self.bounds.proof()
         self.schedule: Found | None = None
-        self.standing, self.costs_told = False, True
+        self.standing, self.costs_told, self._fruitless = False, True, 0
 
     # ------------------------------------------------------------------ answers
 
@@ -93,6 +99,7 @@ class Certificate:
             bounds = [given[i].bound_eur if given[i].status.usable else None for given in answers.values()]
             self.bounds.take_lower(price, bounds, self.joint)
         self.proof = self.bounds.proof()
+        self._fruitless = self._fruitless + 1 if self.bounds.lower_eur is None else 0
 
     # ------------------------------------------------------------- joint solves
 
@@ -134,7 +141,7 @@ class Certificate:
         """Whether the schedule found last would nearly do."""
         if self.bounds.lower_eur is None:
             return False
-        gap = self.schedule.mixed_eur + self.schedule.answer.cost_eur - self.bounds.lower_eur
+        gap = self.schedule.total_eur - self.bounds.lower_eur
         return gap <= NEAR * self.settings.optimality_tolerance * self._turnover_eur()
 
     # ------------------------------------------------------------- the schedule
@@ -175,6 +182,10 @@ class Certificate:
 
     def agreed(self) -> bool:
         return self.schedule is not None and self.mismatch() <= AGREED
+
+    def provable(self) -> bool:
+        """Whether a proof is to be had: every agent tells its cost and, once the price is near enough, a bound."""
+        return self.costs_told and (self.bounds.lower_eur is not None or self._fruitless < PATIENCE)
 
     def ready(self) -> bool:
         """Whether the schedule is worth handing out."""

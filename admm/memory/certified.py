@@ -99,4 +99,4 @@ class Certified(TwoBlock):
     def test(self, seen: Residuals) -> Status:
         """Residuals stop the run only where no proof is to be had."""
         status = super().test(seen)
-        return self.budget() if status is Status.CONVERGED and self.certificate.costs_told else status
+        return self.budget() if status is Status.CONVERGED and self.certificate.provable() else status

@@ -65,7 +65,7 @@ class Memory(Run):
         self.state.iteration += 1
         last = self.state.iteration == self.settings.max_iterations and self.certificate.agreed()
         if self.closing or last:
-            done = self.certificate.hand_out() or (self.closing and not self.certificate.costs_told)
+            done = self.certificate.hand_out() or (self.closing and not self.certificate.provable())
             self.solves, self.closing = len(self.certificate.asked), False
         else:
             done = self.exchange()
@@ -74,7 +74,7 @@ class Memory(Run):
         self.record()
         limit = self.limits()
         if done:
-            return Status.CERTIFIED if self.certificate.costs_told else Status.CONVERGED
+            return Status.CERTIFIED if self.certificate.provable() else Status.CONVERGED
         return limit
 
     # ------------------------------------------------------------ one exchange
@@ -103,6 +103,8 @@ class Memory(Run):
         for share in FOLLOWER_NEAR_VALUES if follows else NEAR_VALUES:
             batch.append(ask(name, self.price, self.values, share * penalty))
         if self.target is not None:
+            if follows:
+                batch.append(ask(name, self.target.price, self.target.mixed, np.inf))
             for share in FOLLOWER_NEAR_TARGET if follows else NEAR_TARGET:
                 batch.append(ask(name, self.target.price, self.target.mixed, share * penalty))
         if schedule is not None:
@@ -139,14 +141,18 @@ class Memory(Run):
             if used:
                 kept.forget_idle(used)
         self.state.penalty = self.drift.update((soft.mixed - soft.values) / self.layout.scale)
-        self.closing = certificate.ready() if certificate.costs_told else self.settled()
+        self.closing = certificate.ready() if certificate.provable() else self.settled(soft)
         self.seconds["operators"] += time.perf_counter() - began
 
-    def settled(self) -> bool:
-        """Without costs there is no proof: Boyd's test and the mismatch test decide."""
-        certificate = self.certificate
-        held = certificate.standing and certificate.agreed() and certificate.joint.model_error() <= 1.0
-        return held and self.seen.passed(self.settings)
+    def settled(self, soft: Found) -> bool:
+        """Without costs or bounds there is no proof. Boyd's test and the mismatch test decide, and whether the schedule
+        costs what the soft step does, by the estimates that stand for costs."""
+        certificate, schedule = self.certificate, self.certificate.schedule
+        if not (certificate.standing and certificate.agreed() and certificate.joint.model_error() <= 1.0):
+            return False
+        dearer = abs(schedule.total_eur - soft.total_eur)
+        allowed = self.settings.optimality_tolerance * updates.least_turnover(self.state, self.layout)
+        return self.seen.passed(self.settings) and dearer <= allowed
 
     def residuals(self, soft: Found) -> Residuals:
         """Boyd's, of the soft step: mixes on one side, the leads' values on the other."""
