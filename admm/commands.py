@@ -141,7 +141,7 @@ def _warm(settings: Settings, case: Case, given: argparse.Namespace) -> Settings
     if (former.scheme, former.penalty) != (given.scheme, given.penalty):
         start = replace(start, penalty={})
     words = [f"warm start from {former.path}, shifted by {shift} periods"]
-    words += [f"new, from 0: {', '.join(start.added)}"] if start.added else []
+    words += [f"new: {', '.join(start.added)}"] if start.added else []
     words += [f"left out: {', '.join(start.dropped)}"] if start.dropped else []
     print("; ".join(words))
     return start.applied_to(settings)

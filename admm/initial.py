@@ -20,9 +20,9 @@ LARGEST_SHIFT = 10**10
 
 
 def initial_state(layout: Layout, settings: Settings, policy: PenaltyPolicy) -> State:
-    """The first state. A given penalty takes the place of the policy's start, entry by entry."""
+    """The first state: nothing exchanged, at nominal prices, where nothing is given. A given penalty takes the place of the policy's start, entry by entry."""
     value = _spread(layout, settings.initial_values, "initial_values", np.zeros(layout.size))
-    price = _spread(layout, settings.initial_price, "initial_price", np.zeros(layout.size))
+    price = _spread(layout, settings.initial_price, "initial_price", layout.price_scale)
     start = checked_penalty(policy.start(layout), policy, layout)
     penalty = _spread(layout, settings.initial_penalty, "initial_penalty", start)
     return State(lower=value.copy(), upper=value, price=price, penalty=penalty)
@@ -34,7 +34,7 @@ class WarmStart:
 
     values: the mean of both sides'. penalty: of the quantities for which the former result has one, and only if
     the shift keeps the hours of the day.
-    added: "COUPLING/QUANTITY" that the former result does not have: prices and values start at 0 there.
+    added: "COUPLING/QUANTITY" that the former result does not have: it starts as in a run without one.
     dropped: those that only the former result has: they are left out.
     """
 

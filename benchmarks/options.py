@@ -20,7 +20,7 @@ class Options:
     subjects: tuple[str, ...] | None = None
     variants: tuple[str, ...] | None = None
     solver: str = "piqp"
-    start: str = "zero"
+    start: str = "flat"
     cap: int | None = None
     processes: int | None = None
     resume: bool = False
@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subjects", nargs="+", metavar="NAME", help="only these; * stands for anything")
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these; * stands for anything")
     parser.add_argument("--solver", choices=("osqp", "piqp"), default="piqp", help="the agents' solver")
-    parser.add_argument("--start", choices=("zero", "flat"), default="zero", help="first prices: 0, or the price scale")
+    parser.add_argument("--start", choices=("zero", "flat"), default="flat", help="first prices: the price scale, or 0")
     parser.add_argument("--cap", type=int, help="most exchanges of a run")
     parser.add_argument("--processes", type=int, help="runs at a time; wall times are fair with 1")
     parser.add_argument("--resume", action="store_true", help="keep the rows that the results have already")

@@ -147,8 +147,8 @@ def solve_in_process(row: ScalingRow, problem: Problem, solver: str, cap: int) -
 def run_admm(row: ScalingRow, problem: Problem, solver: str, cap: int, transport: admm.Transport) -> None:
     """Defaults from the cold start, to the yardstick."""
     name = problem.name
-    run = Row(name, problem.family, row.method, "", "", "", "zero", solver, cap, problem.seed)
-    settings = {"time_limit_seconds": row.time_limit_seconds, **cold_start(problem, "zero")}
+    run = Row(name, problem.family, row.method, "", "", "", "flat", solver, cap, problem.seed)
+    settings = {"time_limit_seconds": row.time_limit_seconds, **cold_start(problem, "flat")}
     watch = measure(run, problem, settings, until="yardstick", transport=transport)
     row.exchanges, row.gap, row.status = run.yardstick_exchanges, run.end_gap, run.status
     if watch.result is None:

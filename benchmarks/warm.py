@@ -80,7 +80,7 @@ def run_one(task: WarmTask) -> Row:
     start = COLD if task.variant.startswith(COLD) else "warm"
     row = new_row(subject, task.variant, settings, start, options.solver, options.cap or CAP)
     row.subject, row.family = f"{task.subject}-errors{task.draw}", original.family
-    begin = cold_start(subject, "zero") if start == COLD else warm_settings(former, subject, settings)
+    begin = cold_start(subject, "flat") if start == COLD else warm_settings(former, subject, settings)
     measure(row, subject, {**settings, **begin})
     return row
 
@@ -89,7 +89,7 @@ def run_one(task: WarmTask) -> Row:
 def _prepared(name: str, draw: int, solver: str, files: tuple[str, ...]) -> tuple[admm.Result, Problem]:
     """The former run's result, and the problem with errors."""
     original = registry(files).subjects[name]()
-    settings = admm.Settings(max_iterations=2000, **cold_start(original, "zero"))
+    settings = admm.Settings(max_iterations=2000, **cold_start(original, "flat"))
     former = admm.solve(original.agents(solver), original.couplings, settings, admm.InProcessTransport(threads=1))
     return former, _feasible(original, draw)
 

@@ -69,7 +69,7 @@ def test_two_iterations_by_hand() -> None:
     """
     problem = pair()
     problem.agents.update(low=lambda: Parabola(2.0, [3.0, 3.0]), up=lambda: Parabola(6.0, [1.0, 1.0]))
-    plain = {"penalty": admm.Classical(raw=2.0)}
+    plain = {"penalty": admm.Classical(raw=2.0), "initial_price": {"low-up": {"p_mw": [0.0, 0.0]}}}
     for iterations, lower, upper, price in ((1, 1.5, 1.125, 0.75), (2, 1.875, 1.3125, 1.875)):
         found = problem.solve(max_iterations=iterations, **plain).boundary["low-up"]["p_mw"]
         assert found.lower == pytest.approx([lower] * 2, rel=EXACT)

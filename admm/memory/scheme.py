@@ -43,8 +43,6 @@ class Memory(Run):
         self.drift = DriftPenalty()
         self.state = initial_state(self.layout, self.settings, self.drift)
         self.drift.value = self.state.penalty.copy()
-        if not self.settings.initial_price:
-            self.state.price = self.layout.price_scale.copy()
         self.state.accuracy = self.settings.final_accuracy
         self.price, self.values = self.state.price.copy(), self.state.upper.copy()
         self.certificate = Certificate(self)
