@@ -20,7 +20,10 @@ LARGEST_SHIFT = 10**10
 
 
 def initial_state(layout: Layout, settings: Settings, policy: PenaltyPolicy) -> State:
-    """The first state: nothing exchanged, at nominal prices, where nothing is given. A given penalty takes the place of the policy's start, entry by entry."""
+    """The first state: nothing exchanged, at nominal prices, where nothing is given.
+
+    A given penalty takes the place of the policy's start, entry by entry.
+    """
     value = _spread(layout, settings.initial_values, "initial_values", np.zeros(layout.size))
     price = _spread(layout, settings.initial_price, "initial_price", layout.price_scale)
     start = checked_penalty(policy.start(layout), policy, layout)

@@ -48,7 +48,8 @@ class Settings:
     absolute_tolerance, relative_tolerance: of Boyd's residual test (Boyd et al. 2011, eq. 3.12),
     in scaled units (values by scale, prices by price_scale).
     initial_price, initial_values, initial_penalty: {coupling: {quantity: array (periods,)}}. Where not given,
-    prices start at price_scale, values at 0, the penalty as its policy says; `warm_start` makes all three from a result.
+    prices start at price_scale, values at 0, the penalty as its policy says; `warm_start` makes all three from a former
+    result.
     final_accuracy: accuracy that agents are asked for before a stop is accepted, as a share of scale.
     callback: called with a Progress after every iteration; a true return stops the run.
     relay_all: put a relay agent on every coupling (textbook general-form consensus).

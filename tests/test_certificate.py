@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import admm
 from admm.couplings import Layout
+from admm.graph import split
 from admm.memory.bounds import Bounds
+from admm.memory.certificate import Certificate
+from admm.memory.scheme import Memory
 from subproblems import Builder, QPAgent
 from tests.planted import FAMILIES, Planted, hubs, supplied
 from tests.small_problems import Parabola, pair, star
@@ -232,3 +236,63 @@ def test_bounds_are_the_best_so_far_at_their_own_price() -> None:
     joint.moved = 4.0
     bounds.rebase(joint)
     assert bounds.proof() == (15.0, None) and before == (19.0, 20.5)
+
+
+# ---------------------------------------------------------------- what counts as a solution
+
+
+@pytest.fixture
+def followed() -> tuple[Certificate, dict[str, admm.Answer]]:
+    """A certificate with a schedule that all agents follow, bounds that have met, and the agents' answers to it."""
+    problem = hubs(1)
+    agents = problem.agents("piqp", ())
+    settings = admm.Settings(scheme="memory", callback=lambda progress: False)
+    found: list[Memory] = []
+
+    class Kept(Memory):
+        def result(self) -> admm.Result:
+            found.append(self)
+            return super().result()
+
+    layout = Layout(problem.couplings)
+    transport = admm.InProcessTransport()
+    transport.start(agents, {name: layout.boundary(name) for name in layout.agents})
+    assert Kept(layout, split(problem.couplings), settings, transport, agents).result().status is admm.Status.CERTIFIED
+    certificate = found[0].certificate
+    schedule = certificate.schedule
+    held = {}
+    for name in certificate.asked:
+        question = certificate.question(name, schedule.price, schedule.mixed, np.inf)
+        held[name] = transport.ask({name: [question]})[name][0]
+    return certificate, held
+
+
+def test_what_all_follow_is_a_solution(followed) -> None:
+    certificate, held = followed
+    assert certificate.take_held(held)
+
+
+def test_an_agent_without_an_answer_follows_nothing(followed) -> None:
+    certificate, held = followed
+    name = next(iter(held))
+    held[name] = replace(held[name], status=admm.AnswerStatus.INFEASIBLE)
+    assert not certificate.take_held(held)
+
+
+def test_an_agent_that_is_elsewhere_leaves_no_upper_bound(followed) -> None:
+    certificate, held = followed
+    name = next(iter(held))
+    scale = certificate.layout.scale[certificate.layout.entries(name)]
+    held[name] = replace(held[name], values=held[name].values + 1e-4 * scale)
+    assert not certificate.take_held(held) and certificate.proof.upper_eur is None
+
+
+def test_mismatch_and_model_have_a_say(followed) -> None:
+    certificate, held = followed
+    assert certificate.take_held(held)
+    certificate.joint.model_error = lambda: 1.1
+    assert not certificate.solved()
+    certificate.joint.model_error = lambda: 0.9
+    assert certificate.solved()
+    certificate.run.state.lower = certificate.run.state.lower + 2e-3 * certificate.layout.scale
+    assert not certificate.solved()
