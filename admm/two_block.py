@@ -134,6 +134,9 @@ class TwoBlock(Run):
             upper=state.upper / layout.scale,
             price=state.price / layout.price_scale,
             side=np.where(self.side, 1.0, -1.0),
+            objective_error=updates.objective_error(state, dual_step * layout.price_scale, layout),
+            consensus_tolerance=self.settings.consensus_tolerance,
+            optimality_tolerance=self.settings.optimality_tolerance,
         )
 
     def record(self, seen: Residuals) -> None:

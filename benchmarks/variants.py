@@ -63,6 +63,7 @@ ABLATION: dict[str, Variant] = {
     DEFAULT: {},
     "no Anderson": {"acceleration": "none"},
     "no quantity balancing": {"penalty": {"balance_quantities": False}},
+    "no sharpening": {"penalty": {"sharpen": False}},
     "no drift balancing": {"penalty": {"balance_drift": False}},
     "no price-scaled start": {"penalty": {"price_scaled": False}},
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -68,11 +70,14 @@ def test_quantities_are_balanced_only_when_due(layout: Layout) -> None:
     assert [i for i, changed in moved.items() if changed] == [3, 6, 9, 12]
 
 
+DRIFT_EVERY = 6
+
+
 def _drift(
     policy: admm.Adaptive, penalty: np.ndarray, mismatch: object, dual_step: object, rounds: int = 1
 ) -> np.ndarray:
-    for k in range(rounds * policy.DRIFT_EVERY):
-        penalty = policy.update(penalty, _seen(policy.QUANTITY_UNTIL + 1 + k, mismatch, dual_step))
+    for k in range(rounds * DRIFT_EVERY):
+        penalty = policy.update(penalty, _seen(13 + k, mismatch, dual_step))
     return penalty
 
 
@@ -87,7 +92,7 @@ def test_entries_that_drift_get_twice_or_half_the_penalty(layout: Layout) -> Non
 def test_a_mismatch_that_swings_is_no_drift(layout: Layout) -> None:
     policy = admm.Adaptive()
     start = penalty = policy.start(layout)
-    for k in range(policy.DRIFT_EVERY):
+    for k in range(DRIFT_EVERY):
         penalty = policy.update(penalty, _seen(13 + k, 0.1 * (-1) ** k, 0.01 * (-1) ** k))
     assert penalty is start
 
@@ -100,6 +105,45 @@ def test_drift_stays_within_its_span_and_comes_to_rest(layout: Layout) -> None:
     penalty = _drift(resting, resting.start(layout), 0.1, 0.01, rounds=10)
     assert penalty / start == pytest.approx(np.full(4, 8.0), rel=EXACT)
     assert _drift(resting, penalty, 0.1, 0.01) is penalty
+
+
+def _late(policy: admm.Adaptive, penalty: np.ndarray, mismatch: object, error: float, rounds: int = 4) -> np.ndarray:
+    for k in range(rounds):
+        penalty = policy.update(penalty, replace(_seen(13 + k, mismatch, mismatch), objective_error=error))
+    return penalty
+
+
+def test_a_quantity_that_lacks_agreement_only_is_sharpened(layout: Layout) -> None:
+    """The first quantity's largest mismatch stays above the tolerance of 1e-3; costs are within ten times theirs."""
+    apart = [2e-3, 0.0, 0.5e-3, 0.5e-3]
+    policy = admm.Adaptive()
+    start = policy.start(layout)
+    assert _late(policy, start.copy(), apart, error=9e-4) / start == pytest.approx([3.0, 3.0, 1.0, 1.0], rel=EXACT)
+    for error, rounds in ((1.1e-3, 4), (9e-4, 3)):
+        policy.start(layout)
+        assert _late(policy, start, apart, error, rounds) is start
+    assert _late(admm_without(layout, "sharpen"), start, apart, error=9e-4) is start
+
+
+def admm_without(layout: Layout, ingredient: str) -> admm.Adaptive:
+    policy = admm.Adaptive(**{ingredient: False})
+    policy.start(layout)
+    return policy
+
+
+def test_each_ingredient_can_be_left_out(layout: Layout) -> None:
+    start = admm.Adaptive().start(layout)
+    assert _drift(admm_without(layout, "balance_drift"), start, 0.1, 0.01) is start
+    assert admm_without(layout, "balance_quantities").update(start, _seen(3, 0.9, 0.1)) is start
+    assert admm.Adaptive(price_scaled=False).start(layout) == pytest.approx(np.full(4, 0.4), rel=EXACT)
+
+
+def test_a_warm_penalty_is_taken_for_a_balanced_one(layout: Layout) -> None:
+    policy = admm.Adaptive()
+    warm = 7.0 * policy.start(layout)
+    for iteration in (1, 2, 3):
+        assert policy.update(warm, _seen(iteration, 0.9, 0.1)) is warm
+    assert _drift(policy, warm, 0.1, 0.01, rounds=20) / warm == pytest.approx(np.full(4, 64.0), rel=EXACT)
 
 
 def test_a_start_forgets_the_run_before(layout: Layout) -> None:
