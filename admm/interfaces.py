@@ -89,7 +89,8 @@ class Answer:
 
     values: shape (n,), the boundary values. model_error: how far the model is from the physics
     that it stands for, as a multiple of the agent's own tolerance (0 where the model is exact).
-    cost_eur and bound_eur are None where the agent does not share them.
+    cost_eur and bound_eur are None where the agent does not share them. bound_eur: in answers to a price alone, a
+    number that cost + price . b of no feasible point undercuts, however inexact the answer is.
     """
 
     values: np.ndarray
