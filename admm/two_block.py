@@ -54,7 +54,7 @@ class TwoBlock(Run):
         self.record(seen)
         status = self.test(seen)
         if status is Status.RUNNING:
-            self.prepare_next(dual_step)
+            self.prepare_next(dual_step, seen)
             if state.iteration % ACCURACY_EVERY == 0:
                 least = self.settings.final_accuracy
                 state.accuracy = updates.inner_accuracy(seen.primal, self.layout.size, state.accuracy, least)
@@ -75,10 +75,12 @@ class TwoBlock(Run):
         moved_from = start.second + (shown - first)
         return updates.scaled_dual_step(state.penalty, self.second_values(), moved_from, self.layout)
 
-    def prepare_next(self, dual_step: np.ndarray) -> None:
+    def prepare_next(self, dual_step: np.ndarray, seen: Residuals) -> None:
         """The next penalty, and the point that the next iteration starts from."""
         state, after = self.state, Point(self.second_values(), self.state.price)
-        penalty = checked_penalty(self.policy.update(state.penalty, self.observe(dual_step)), self.policy, self.layout)
+        penalty = checked_penalty(
+            self.policy.update(state.penalty, self.observe(dual_step, seen)), self.policy, self.layout
+        )
         if np.array_equal(penalty, state.penalty):
             self.start = self.acceleration.next_start(self.start, after, penalty)
         else:
@@ -124,7 +126,7 @@ class TwoBlock(Run):
         self.state.upper[at[~lower_side]] = values[~lower_side]
         self.answers[name] = answer
 
-    def observe(self, dual_step: np.ndarray) -> Observation:
+    def observe(self, dual_step: np.ndarray, seen: Residuals) -> Observation:
         state, layout = self.state, self.layout
         return Observation(
             iteration=state.iteration,
@@ -134,7 +136,8 @@ class TwoBlock(Run):
             upper=state.upper / layout.scale,
             price=state.price / layout.price_scale,
             side=np.where(self.side, 1.0, -1.0),
-            objective_error=updates.objective_error(state, dual_step * layout.price_scale, layout),
+            objective_error=seen.objective_error,
+            dual_share=seen.dual / seen.dual_tolerance,
             consensus_tolerance=self.settings.consensus_tolerance,
             optimality_tolerance=self.settings.optimality_tolerance,
         )

@@ -113,6 +113,11 @@ class QPAgent:
         numbers, price_only = self._numbers(question), not question.penalty.any()
         solver = self._solver_for(question.penalty, numbers)
         found = solver.solve(numbers, INNER_SHARE * question.accuracy)
+        if found.status is AnswerStatus.FAILED and solver is self._solver:
+            self._flat_solver = self._flat_solver or _make_solver(FLAT_SOLVERS[self.solver_name], numbers)
+            found = self._flat_solver.solve(
+                numbers, INNER_SHARE * question.accuracy
+            )  # what no first-order step reaches
         if not found.status.usable and np.isinf(question.penalty).any():
             found = self._nearly(question, numbers, solver, found)
         if not found.status.usable:

@@ -14,8 +14,8 @@ class Adaptive:
     Quantity balancing (iterations 3, 6, 9, 12): a quantity whose relative mismatch and relative dual step differ by
     more than three is moved by the square root of their ratio (after Wohlberg 2017).
     Sharpening (from 13): where the estimated objective error has come within ten times its tolerance and a quantity's
-    largest mismatch has not met its own for four iterations, that quantity gets three times the penalty: costs
-    are nearly right, so what is missing is agreement.
+    largest mismatch has not met its own for three iterations, that quantity gets twice the penalty: costs are
+    nearly right, so what is missing is agreement. Not while the dual residual is above twice its tolerance.
     Drift balancing (every six iterations from 18): an entry whose mismatch keeps one sign while its price creeps gets
     twice the penalty, in the other case half.
     Both stay within 1/64 .. 64 of where quantity balancing ended. After `max_changes` changes the penalty stays, as the
@@ -98,18 +98,20 @@ class _Quantities:
 class _Sharpening:
     """Over a window: which quantities lack nothing but agreement."""
 
-    LENGTH, BY, BELOW = 4, 3.0, 10.0
+    LENGTH, BY, BELOW, DUAL = 3, 2.0, 10.0, 2.0
 
     def __init__(self, groups: list[np.ndarray]) -> None:
         self._groups = groups
         self._mismatch: list[list[float]] = []
         self._error: list[float] = []
+        self._dual: list[float] = []
 
     def factor(self, seen: Observation) -> np.ndarray | None:
         """By what to multiply the penalty, shape (n,); None where nothing is to be done."""
         self._mismatch = [*self._mismatch, [np.abs(seen.mismatch[at]).max() for at in self._groups]][-self.LENGTH :]
         self._error = [*self._error, seen.objective_error][-self.LENGTH :]
-        cheap = max(self._error) <= self.BELOW * seen.optimality_tolerance
+        self._dual = [*self._dual, seen.dual_share][-self.LENGTH :]
+        cheap = max(self._error) <= self.BELOW * seen.optimality_tolerance and max(self._dual) <= self.DUAL
         if len(self._error) < self.LENGTH or not cheap:
             return None
         apart = np.min(self._mismatch, axis=0) > seen.consensus_tolerance

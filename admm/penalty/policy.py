@@ -25,7 +25,8 @@ class Observation:
     mismatch: (lower - upper) / scale. dual_step: penalty * change of the second side / price_scale.
     lower, upper: values / scale. price: price / price_scale.
     side: +1 where the first side is the lower one, -1 where it is the upper one.
-    objective_error: estimated, as a share of the turnover (a number). The two tolerances are those of the run.
+    objective_error: estimated, as a share of the turnover; dual_share: the dual residual as a multiple of its
+    tolerance (numbers). The two tolerances are those of the run.
     """
 
     iteration: int
@@ -36,6 +37,7 @@ class Observation:
     price: np.ndarray
     side: np.ndarray
     objective_error: float = np.inf
+    dual_share: float = 0.0
     consensus_tolerance: float = 1e-3
     optimality_tolerance: float = 1e-4
 
