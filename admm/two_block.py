@@ -34,6 +34,7 @@ class TwoBlock(Run):
         super().__init__(*common)
         self.policy: PenaltyPolicy = policy_for(self.settings.penalty)
         self.state = initial_state(self.layout, self.settings, self.policy)
+        self.most_price_move = getattr(self.policy, "most_price_move", np.inf) * self.layout.price_scale
         self.acceleration: Acceleration = acceleration_for(self.settings.acceleration)
         self.acceleration.forget()
         self.side = _side(self.sides.first, self.layout)
@@ -70,7 +71,7 @@ class TwoBlock(Run):
         shown = self.acceleration.relax(first, start.second)
         self.put_values(shown, self.side)
         self.exchange(self.sides.second, "operators")
-        state.price = updates.dual_update(state)
+        state.price = updates.dual_update(state, self.most_price_move)
         self.put_values(first, self.side)
         moved_from = start.second + (shown - first)
         return updates.scaled_dual_step(state.penalty, self.second_values(), moved_from, self.layout)

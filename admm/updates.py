@@ -15,9 +15,9 @@ LEAST_TURNOVER = 0.01
 """Share of the nominal turnover (price_scale x scale) below which errors are not measured against the turnover."""
 
 
-def dual_update(state: State) -> np.ndarray:
-    """price + penalty * (lower - upper), shape (n,), EUR per unit and period."""
-    return state.price + state.penalty * (state.lower - state.upper)
+def dual_update(state: State, most: float | np.ndarray = np.inf) -> np.ndarray:
+    """price + penalty * (lower - upper), shape (n,), EUR per unit and period. No price moves by more than `most`."""
+    return state.price + np.clip(state.penalty * (state.lower - state.upper), -most, most)
 
 
 def scaled_mismatch(state: State, layout: Layout) -> np.ndarray:

@@ -20,7 +20,7 @@ from admm.penalty import (
     relative_ratio,
     unit_penalty,
 )
-from tests.small_problems import TIGHT, Parabola, coupling
+from tests.small_problems import TIGHT, Parabola, coupling, pair
 from tests.tolerances import EXACT
 
 
@@ -51,7 +51,17 @@ def test_classical_starts_where_it_is_told_and_never_moves(layout: Layout) -> No
 
 @pytest.mark.parametrize(
     ("mismatch", "dual_step", "factor"),
-    [(0.4, 0.1, 2), (0.1, 0.9, 1 / 3), (0.2, 0.1, 1), (0.1, 0.2, 1), (1.0, 1e-6, 10), (1e-6, 1.0, 0.1), (0.0, 1.0, 1)],
+    [
+        (0.4, 0.1, 2),
+        (0.1, 0.9, 1 / 3),
+        (0.2, 0.1, 1),
+        (0.1, 0.2, 1),
+        (1.0, 1e-6, 10),
+        (1e-6, 1.0, 0.1),
+        (0.0, 1.0, 0.1),
+        (1.0, 0.0, 10),
+        (0, 0, 1),
+    ],
 )
 def test_quantities_are_balanced_by_the_square_root_of_their_ratio(
     layout: Layout, mismatch: float, dual_step: float, factor: float
@@ -155,9 +165,25 @@ def test_a_start_forgets_the_run_before(layout: Layout) -> None:
 
 def test_no_ratio_where_there_is_nothing_to_compare() -> None:
     at = np.arange(4)
-    assert relative_ratio(_seen(3, 0.0, 1.0), at) is None
-    assert relative_ratio(_seen(3, 1.0, 0.0), at) is None
+    assert relative_ratio(_seen(3, 0.0, 0.0), at) is None
+    assert relative_ratio(_seen(3, 0.0, 1.0), at) == 0.0
+    assert relative_ratio(_seen(3, 1.0, 0.0), at) == np.inf
     assert relative_ratio(_seen(3, 0.6, 0.2), at) == pytest.approx(3.0, rel=EXACT)
+
+
+def test_a_price_moves_by_no_more_than_the_policy_allows() -> None:
+    """One step at 1e6 per unit; `classical` is textbook ADMM and moves as far as the formula says."""
+    problem = pair()
+    moves = {}
+    for policy in (admm.Adaptive(start=1e6), admm.Classical(1e6)):
+        result = problem.solve(penalty=policy, max_iterations=1, acceleration="none")
+        scale = {q.name: q.price_scale for c in problem.couplings for q in c.quantities}
+        moves[policy.name] = max(
+            float(np.abs(found.price / scale[quantity] - 1.0).max())
+            for quantities in result.boundary.values()
+            for quantity, found in quantities.items()
+        )
+    assert moves["adaptive"] == pytest.approx(1.0, rel=EXACT) and moves["classical"] > 2.0
 
 
 def test_policies_by_name() -> None:

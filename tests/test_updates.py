@@ -28,6 +28,7 @@ def state() -> State:
 def test_price_mismatch_step_and_turnover(layout: Layout, state: State) -> None:
     """20 + 3 (8 - 2) = 38, -5 + 0.5 (4 - 12) = -9; (6 / 2, -8 / 4); 3 x 1 / 10, 0.5 x -2 / 5; 20 x 2 + 5 x 12."""
     assert updates.dual_update(state) == pytest.approx([38.0, -9.0], rel=EXACT)
+    assert updates.dual_update(state, np.array([10.0, 20.0])) == pytest.approx([30.0, -9.0], rel=EXACT)
     assert updates.scaled_mismatch(state, layout) == pytest.approx([3.0, -2.0], rel=EXACT)
     step = updates.scaled_dual_step(state.penalty, np.array([3.0, 10.0]), np.array([2.0, 12.0]), layout)
     assert step == pytest.approx([0.3, -0.2], rel=EXACT)

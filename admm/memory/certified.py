@@ -30,7 +30,8 @@ class Certified(TwoBlock):
         super().__init__(*common)
         self.state.accuracy = self.settings.final_accuracy  # a loose answer may cost less than any true one
         self.certificate = Certificate(self)
-        self.proven: dict[str, Answer] = {}
+        self.prices: list[np.ndarray] = []
+        self.proven: dict[str, Sequence[Answer]] = {}
         self.closing = False
 
     def iterate(self) -> Status:
@@ -39,25 +40,31 @@ class Certified(TwoBlock):
         self.complete = self.state.copy()
         self.state.iteration += 1
         done, self.closing = self.certificate.hand_out(), False
-        self.state.price = self.certificate.bounds.price
+        best = self.certificate.bounds.price
+        self.state.price = self.certificate.schedule.price if best is None else best
         seen = self.history[-1].residuals
-        self.record(replace(seen, mismatch=self.certificate.mismatch(), objective_error=self.certificate.gap()))
+        self.record_proof(replace(seen, mismatch=self.certificate.mismatch(), objective_error=self.certificate.gap()))
         self.history[-1] = replace(self.history[-1], objective_eur=self.certificate.proof.upper_eur)
         limit = self.limits()
         return Status.CERTIFIED if done else limit
 
     def due(self) -> bool:
+        """Whether this iteration is a certificate round: also the last but one, so that the last hands out a schedule
+        whether or not it is proven."""
         late = self.state.iteration - FIRST
-        return late >= 0 and late % EVERY == 0
+        return late >= 0 and (late % EVERY == 0 or self.one_is_left())
+
+    def one_is_left(self) -> bool:
+        return self.state.iteration + 1 == self.settings.max_iterations
 
     def exchange(self, names: Sequence[str], part: str) -> None:
         """As in two-block ADMM; agents that do not lead are asked for a bound in the same message where one is due.
         A price alone may have no answer."""
         asked = {name: [self.question(name)] for name in names}
-        prices = [self.start.price] if self.due() else []
+        self.prices = self.prices_to_prove() if self.due() else []
         for name in names:
             if name in self.certificate.remembered:
-                asked[name] = [*self.price_questions(name, prices), *asked[name]]
+                asked[name] = [*self.price_questions(name), *asked[name]]
         answers = self.ask_batches(asked, part, check=False)
         for name, given in answers.items():
             check_answer(name, given[-1], self.layout.entries(name).size)
@@ -65,18 +72,27 @@ class Certified(TwoBlock):
             if name in self.certificate.remembered:
                 self.learn(name, asked[name], given)
 
-    def price_questions(self, name: str, prices: Sequence[np.ndarray]) -> list[Question]:
-        return [self.certificate.question(name, price, self.state.upper, 0.0) for price in prices]
+    def prices_to_prove(self) -> list[np.ndarray]:
+        """The one that the iteration starts from, and that of the last schedule: an agent without limits proves
+        something at an exact price only, which joint solves have and ADMM comes near to."""
+        schedule = self.certificate.schedule
+        return [self.start.price] if schedule is None else [self.start.price, schedule.price]
+
+    def price_questions(self, name: str) -> list[Question]:
+        return [self.certificate.question(name, price, self.state.upper, 0.0) for price in self.prices]
 
     def learn(self, name: str, questions: Sequence[Question], given: Sequence[Answer]) -> None:
-        self.proven[name] = given[0]
+        self.proven[name] = given
         for question, answer in zip(questions, given, strict=True):
             self.certificate.learn(name, question, answer)
 
     def record(self, seen: Residuals) -> None:
-        """With what is proven so far."""
-        if self.due() and not self.closing and self.certificate.costs_told:
+        if self.due() and self.certificate.costs_told:
             self.certify()
+        self.record_proof(seen)
+
+    def record_proof(self, seen: Residuals) -> None:
+        """An iteration, with what is proven so far."""
         super().record(seen)
         proof, gap = self.certificate.proof, self.certificate.gap()
         self.history[-1] = replace(
@@ -84,16 +100,16 @@ class Certified(TwoBlock):
         )
 
     def certify(self) -> None:
-        """Bounds at the price that the iteration started from, and a schedule from all answers so far. The run's own
+        """Bounds at the prices that were asked for, and a schedule from all answers so far. The run's own
         values stay as they are until the schedule is handed out."""
         certificate, state = self.certificate, self.state
         own = state.lower, state.upper
-        certificate.prove([self.start.price], {name: [self.proven[name]] for name in certificate.asked})
+        certificate.prove(self.prices, {name: self.proven[name] for name in certificate.asked})
         schedule = certificate.find_schedule(state.price)
         if schedule is not None:
             for name, kept in certificate.remembered.items():
                 kept.forget_idle([schedule.answer.mix[name]])
-            self.closing = certificate.ready()
+            self.closing = certificate.ready() or (self.one_is_left() and certificate.proof.upper_eur is not None)
         state.lower, state.upper = own
 
     def test(self, seen: Residuals) -> Status:

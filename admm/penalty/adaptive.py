@@ -20,11 +20,14 @@ class Adaptive:
     twice the penalty, in the other case half.
     Both stay within 1/64 .. 64 of where quantity balancing ended. After `max_changes` changes the penalty stays, as the
     theory of varying penalties asks. A penalty that a run starts with in place of this policy's own is taken for a
-    balanced one. start: per unit, or raw where `price_scaled` is false; each ingredient can be left out.
+    balanced one. No price moves by more than its price scale in one iteration: a penalty that starts far too high would
+    throw prices so far that it takes long to come back.
+    start: per unit, or raw where `price_scaled` is false; each ingredient can be left out.
     """
 
     name = "adaptive"
     START = 0.4
+    most_price_move = 1.0
 
     def __init__(
         self,

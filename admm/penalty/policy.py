@@ -58,7 +58,11 @@ class Observation:
 
 
 class PenaltyPolicy(Protocol):
-    """What the engine asks of a policy."""
+    """What the engine asks of a policy.
+
+    One that may start far too high can also have `most_price_move`: how far a price moves in one iteration at most,
+    in units of price_scale (a number; no limit without it).
+    """
 
     name: str
 
@@ -75,15 +79,17 @@ def unit_penalty(layout: Layout) -> np.ndarray:
 
 
 def relative_ratio(seen: Observation, at: np.ndarray) -> float | None:
-    """Relative mismatch over relative dual step of some entries; None where one of them is zero.
+    """Relative mismatch over relative dual step of some entries; None where there is nothing to compare.
 
     |y - z| / max(|y|, |z|)  over  |D dz| / |price|   (Wohlberg 2017, section 4)
     """
     mismatch, step = np.linalg.norm(seen.mismatch[at]), np.linalg.norm(seen.dual_step[at])
     size = max(np.linalg.norm(seen.lower[at]), np.linalg.norm(seen.upper[at]))
     price = np.linalg.norm(seen.price[at])
-    if min(mismatch, step, size, price) <= NOTHING:
+    if max(mismatch, step) <= NOTHING or min(size, price) <= NOTHING:
         return None
+    if step <= NOTHING:
+        return np.inf
     return float((mismatch / size) / (step / price))
 
 
