@@ -108,7 +108,7 @@ def compare(options: Options, variants: Mapping[str, Variant], file: str) -> lis
     """Run all and write `file`. Raises InputError, before the first run, where the engine does not know a variant."""
     tasks = tasks_for(options, known(variants, options.skip_unknown))
     began = time.perf_counter()
-    rows = run_all(tasks, run_one, options.out / file, ("subject", "variant"), options.processes or 1, options.resume)
+    rows = run_all(tasks, run_one, options.out / file, ("subject", "variant"), options)
     print(f"{len(rows)} rows in {time.perf_counter() - began:.0f} s: {options.out / file}", flush=True)
     return rows
 

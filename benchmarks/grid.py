@@ -62,7 +62,7 @@ def run_grid(options: Options) -> list[dict[str, Any]]:
         for name in names
         for value in VALUES
     }
-    rows = run_all(tasks, run_one, options.out / FILE, ("subject", "variant"), options.processes or 2, options.resume)
+    rows = run_all(tasks, run_one, options.out / FILE, ("subject", "variant"), options, processes=2)
     best = best_values(rows)
     for family in dict.fromkeys(row["family"] for row in rows):
         at = best.of_family[family]

@@ -24,6 +24,7 @@ class Options:
     cap: int | None = None
     processes: int | None = None
     resume: bool = False
+    again: bool = False
     skip_unknown: bool = False
     own: Mapping[str, Any] = field(default_factory=dict)
 
@@ -40,6 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cap", type=int, help="most exchanges of a run")
     parser.add_argument("--processes", type=int, help="runs at a time; wall times are fair with 1")
     parser.add_argument("--resume", action="store_true", help="keep the rows that the results have already")
+    parser.add_argument("--again", action="store_true", help="run the chosen rows anew and keep all others")
     parser.add_argument("--skip-unknown", action="store_true", help="leave out variants that the engine does not know")
     # fmt: on
 

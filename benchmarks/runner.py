@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.measure import Row
+from benchmarks.options import Options
 from benchmarks.tables import read_csv, write_csv
 
 Task = TypeVar("Task")
@@ -22,22 +23,23 @@ def run_all(
     work: Callable[[Task], Row],
     path: Path,
     key: Sequence[str],
+    options: Options,
     processes: int = 1,
-    resume: bool = False,
 ) -> list[dict[str, Any]]:
-    """Rows in the order of the tasks, kept up to date in `path`.
+    """All rows of `path`, which is kept up to date: those of the tasks and, where the options say so, former ones.
 
-    tasks: {values of the key columns: what `work` gets}. resume: rows that `path` has already are kept as they are.
+    tasks: {values of the key columns: what `work` gets}. processes: where the options do not say.
     """
-    kept = read_csv(path) if resume and path.is_file() else []
+    kept = read_csv(path) if (options.resume or options.again) and path.is_file() else []
     rows: dict[Key, dict[str, Any]] = {tuple(row[name] for name in key): row for row in kept}
-    open_tasks = {at: task for at, task in tasks.items() if at not in rows}
+    open_tasks = {at: task for at, task in tasks.items() if options.again or at not in rows}
     order, began = {at: i for i, at in enumerate(dict.fromkeys([*rows, *tasks]))}, time.perf_counter()
+    processes = options.processes or processes
     for done, (at, row) in enumerate(_results(open_tasks, work, processes), 1):
         rows[at] = asdict(row)
         write_csv(path, [rows[at] for at in sorted(rows, key=order.__getitem__)])
         print(f"[{done}/{len(open_tasks)}, {time.perf_counter() - began:.0f} s] {_line(row)}", flush=True)
-    return [rows[at] for at in tasks]
+    return [rows[at] for at in order]
 
 
 def _results(tasks: Mapping[Key, Task], work: Callable[[Task], Row], processes: int) -> Iterator[tuple[Key, Row]]:

@@ -55,9 +55,7 @@ def run_warm(options: Options) -> list[dict[str, Any]]:
         for draw in range(options.own.get("draws", DRAWS))
         for variant in chosen(list(variants), options.variants, "variant")
     }
-    rows = run_all(
-        tasks, run_one, options.out / f"{FILE}.csv", ("subject", "variant"), options.processes or 1, options.resume
-    )
+    rows = run_all(tasks, run_one, options.out / f"{FILE}.csv", ("subject", "variant"), options)
     (options.out / f"{FILE}.md").write_text(markdown_table(by_family(rows), NOTE), encoding="utf-8")
     return rows
 

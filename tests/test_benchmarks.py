@@ -184,6 +184,16 @@ def test_resume_keeps_rows_and_runs_the_rest(tmp_path):
     assert after[0] == before[0] and len(after) == 2
 
 
+def test_again_replaces_the_chosen_rows_only_and_tables_show_all(tmp_path):
+    common = [*TINY, "--skip-unknown", "--out", str(tmp_path)]
+    main(["convergence", *common, "--cap", "20", "--variants", "classical, 1 per unit", "square-root"])
+    before = read_csv(tmp_path / "convergence.csv")
+    main(["convergence", *common, "--cap", "3", "--variants", "square-root", "--again"])
+    after = read_csv(tmp_path / "convergence.csv")
+    assert after[0] == before[0] and [row["cap"] for row in after] == [20, 3]
+    assert "classical, 1 per unit" in (tmp_path / "convergence.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
