@@ -79,6 +79,10 @@ class Assembly:
         for columns, factor in terms:
             self.put(rows, columns, factor)
 
+    def linear_cost(self, columns: np.ndarray, price: np.ndarray | float) -> None:
+        """Add price * x for each of the variables, EUR per unit."""
+        np.add.at(self._linear, columns, price)
+
     def quadratic_cost(self, columns: np.ndarray, factor: float) -> None:
         """Add factor * x^2 for each of the variables, EUR."""
         self._quadratic.append(_flat(columns, columns, 2.0 * factor))

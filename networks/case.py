@@ -20,7 +20,7 @@ import numpy as np
 from admm import Agent, Coupling, InputError, Quantity
 from admm.couplings import Layout
 from networks.case_file import AgentTable, CaseFolder, DistributionTable, TransmissionTable, open_case
-from networks.distribution import Connection, DistributionAgent, DistributionModel, ReactiveSupport
+from networks.distribution import Connection, DistributionAgent, DistributionModel, ReactiveSupport, Supply
 from networks.feeder import Feeder, read_feeder_csv
 from networks.grids import grid_folder, grid_names
 from networks.profiles import Profiles
@@ -100,7 +100,7 @@ class Case:
         ]
         above = [
             Coupling(coupling_name(n.name, n.upstream), n.name, n.upstream, self._quantities(self._feeder_size_mw(n)))
-            for n in self.folder.distribution
+            for n in self.folder.supplied
         ]
         return (*below, *above)
 
@@ -140,11 +140,11 @@ class Case:
     def _check_buses(self) -> None:
         for agent in self.table.agent:
             self._check_bus(f"agent '{agent.name}': bus", agent.bus, agent.network, self.feeders[agent.network].nodes)
+        for network in self.folder.supplied:
+            what, known = f"network '{network.name}': upstream_bus", self.grids[network.upstream].buses
+            self._check_bus(what, network.upstream_bus, network.upstream, known)
         for network in self.folder.distribution:
             what, known = f"network '{network.name}'", self.feeders[network.name].nodes
-            self._check_bus(
-                f"{what}: upstream_bus", network.upstream_bus, network.upstream, self.grids[network.upstream].buses
-            )
             for support in network.reactive_support:
                 self._check_bus(f"{what}: reactive_support: bus", support.bus, network.name, known)
 
@@ -242,7 +242,7 @@ class Case:
 
     def _distribution_model(self, network: DistributionTable) -> DistributionModel:
         feeder = self.feeders[network.name]
-        profile = self._public_series(network.load_profile) * network.load_scale
+        profile = self._public_series("load_profile", network.load_profile) * network.load_scale
         connections = [
             Connection(coupling_name(a.name, network.name), str(a.bus), a.power_factor)
             for a in self.table.agent
@@ -256,7 +256,7 @@ class Case:
             load_p_mw=np.outer(profile, feeder.load_p_mw),
             load_q_mvar=np.outer(profile, feeder.load_q_mvar),
             connections=tuple(connections),
-            upstream=coupling_name(network.name, network.upstream),
+            upstream=self._upstream(network),
             supports=tuple(
                 ReactiveSupport(str(s.bus), s.q_max_mvar, s.quadratic_cost_eur_per_mvar2h)
                 for s in network.reactive_support
@@ -268,7 +268,7 @@ class Case:
     def _transmission_program(self, network: TransmissionTable) -> QuadraticProgram:
         grid = self.grids[network.name]
         below = [n for n in self.folder.distribution if n.upstream == network.name]
-        load = np.outer(self._public_series(network.load_profile) * network.load_scale, grid.load_mw)
+        load = np.outer(self._public_series("load_profile", network.load_profile) * network.load_scale, grid.load_mw)
         for feeders in below:
             if feeders.replaces_bus_load:
                 load[:, grid.bus(str(feeders.upstream_bus))] = 0.0
@@ -288,11 +288,18 @@ class Case:
             model, {(b.coupling.name, b.quantity.name): b.quantity.scale for b in Layout(self.couplings).blocks}
         )
 
-    def _public_series(self, name: str | float) -> np.ndarray:
+    def _upstream(self, network: DistributionTable) -> str | Supply:
+        """The coupling to the grid above, or what stands for that grid."""
+        if network.upstream is not None:
+            return coupling_name(network.name, network.upstream)
+        price = self._public_series("supply_price_eur_per_mwh", network.supply_price_eur_per_mwh)
+        return Supply(price, network.supply_flexibility_price_eur_per_mwh)
+
+    def _public_series(self, key: str, name: str | float) -> np.ndarray:
         try:
             return self.profiles.series(name)
         except InputError as error:
-            raise InputError(f"load_profile: {error}") from None
+            raise InputError(f"{key}: {error}") from None
 
     # ---------------------------------------------------------------- identity
 

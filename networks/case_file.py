@@ -75,8 +75,14 @@ class DistributionTable(Attributes):
     kind: Literal["distribution"]
     name: Name = Field(description="name of the operator as an agent")
     source: str = Field(description="a bundled grid, a folder with bus.csv and branch.csv, or a pandapower JSON file")
-    upstream: Name = Field(description="name of the transmission network")
-    upstream_bus: Bus = Field(description="its bus at the substation")
+    upstream: Name | None = Field(default=None, description="name of the transmission network; or give a supply_price")
+    upstream_bus: Bus | None = Field(default=None, description="its bus at the substation")
+    supply_price_eur_per_mwh: Series | None = Field(
+        default=None, description="price of energy at the feeder's head where there is no transmission network"
+    )
+    supply_flexibility_price_eur_per_mwh: NotNegative = Field(
+        default=0.0, description="paid there for up and for down flexibility, per MW and hour"
+    )
     feeders: Whole = Field(default=1, description="number of identical feeders behind that bus")
     replaces_bus_load: bool = Field(
         default=True, strict=True, description="whether the feeders stand for the upstream bus's own load"
@@ -99,6 +105,15 @@ class DistributionTable(Attributes):
             raise ValueError(
                 f"voltage_min_pu is {self.voltage_min_pu:g}, expected below voltage_max_pu {self.voltage_max_pu:g}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DistributionTable:
+        if (self.upstream is None) == (self.supply_price_eur_per_mwh is None):
+            found = "neither" if self.upstream is None else "both"
+            raise ValueError(f"{found} of upstream and supply_price_eur_per_mwh are given, expected one of them")
+        if (self.upstream is None) != (self.upstream_bus is None):
+            raise ValueError("upstream and upstream_bus belong together: give both, or supply_price_eur_per_mwh")
         return self
 
 
@@ -216,7 +231,7 @@ class CaseFolder:
         grids = {n.name: n for n in self.table.network}
         for agent in self.table.agent:
             self._check_reference(f"agent '{agent.name}': network", agent.network, grids, "distribution")
-        for network in self.distribution:
+        for network in self.supplied:
             self._check_reference(f"network '{network.name}': upstream", network.upstream, grids, "transmission")
 
     def _check_reference(self, what: str, name: str, grids: dict[str, Any], kind: str) -> None:
@@ -229,6 +244,11 @@ class CaseFolder:
     @property
     def distribution(self) -> list[DistributionTable]:
         return [n for n in self.table.network if isinstance(n, DistributionTable)]
+
+    @property
+    def supplied(self) -> list[DistributionTable]:
+        """Distribution networks below a transmission network."""
+        return [n for n in self.distribution if n.upstream is not None]
 
     @property
     def transmission(self) -> list[TransmissionTable]:

@@ -28,11 +28,12 @@ from networks.distribution_program import (
     DistributionProgram,
     FlowErrors,
     ReactiveSupport,
+    Supply,
 )
 from networks.rows_on_demand import RowsOnDemand
 from subproblems.lead_model import LeadModel
 
-__all__ = ["Connection", "DistributionAgent", "DistributionModel", "DistributionProgram", "ReactiveSupport"]
+__all__ = ["Connection", "DistributionAgent", "DistributionModel", "DistributionProgram", "ReactiveSupport", "Supply"]
 
 FIRST_CORRECTION, CORRECTION_EVERY = 2, 5
 CORRECT_ABOVE_PU, CORRECT_ABOVE_LOSS_SHARE = 1e-5, 1e-4

@@ -31,6 +31,8 @@ ACTIVATED_LOSS_PRICE = 5.0
 LOSS_FLOOR = 0.01
 """Loss errors are relative to the period's losses, but at least to this share of the largest period's."""
 
+SUPPLY = "supply"
+"""Name of the blocks of what is exchanged with a grid above that is no agent."""
 NEAR = 0.1
 """Slack, per unit of a limit's scale, below which its row is taken when rows are added."""
 
@@ -58,12 +60,23 @@ class ReactiveSupport:
 
 
 @dataclass(frozen=True)
+class Supply:
+    """A grid above that is no agent: it sells and buys energy at a price, and buys flexibility.
+
+    price_eur_per_mwh: (T,). flexibility_price_eur_per_mwh: paid for up and for down flexibility, per MW and hour.
+    """
+
+    price_eur_per_mwh: np.ndarray
+    flexibility_price_eur_per_mwh: float = 0.0
+
+
+@dataclass(frozen=True)
 class DistributionModel:
     """The private model of one operator.
 
     hours: length of a period. load_p_mw, load_q_mvar: (T, n) fixed consumption, in the feeder's order
-    of nodes. upstream: name of the coupling to the grid above. flexibility: whether couplings carry
-    flex_up_mw and flex_down_mw beside p_mw. loss_price_eur_per_mwh: sets the curvature of the
+    of nodes. upstream: name of the coupling to the grid above, or what stands for that grid. flexibility: whether
+    couplings carry flex_up_mw and flex_down_mw beside p_mw. loss_price_eur_per_mwh: sets the curvature of the
     base flows' losses around the operating point; it steers the solve and costs nothing.
     """
 
@@ -73,7 +86,7 @@ class DistributionModel:
     load_p_mw: np.ndarray
     load_q_mvar: np.ndarray
     connections: tuple[Connection, ...]
-    upstream: str
+    upstream: str | Supply
     supports: tuple[ReactiveSupport, ...] = ()
     substation_limit_mva: float = np.inf
     flexibility: bool = True
@@ -94,14 +107,24 @@ class DistributionModel:
         for key in ("hours", "substation_limit_mva", "loss_price_eur_per_mwh"):
             if not getattr(self, key) > 0:
                 raise self._error(key, repr(getattr(self, key)), "a number above 0")
+        if isinstance(self.upstream, Supply):
+            self._check_supply(self.upstream)
         self._check_connections()
         self._check_supports()
 
     def _error(self, key: str, found: str, expected: str) -> InputError:
         return InputError(f"distribution operator '{self.name}': {key} is {found}, expected {expected}")
 
+    def _check_supply(self, supply: Supply) -> None:
+        price = np.asarray(supply.price_eur_per_mwh, dtype=float)
+        if price.shape != (self.periods,) or not np.isfinite(price).all():
+            raise self._error("price_eur_per_mwh of its supply", f"{price}", f"{self.periods} finite numbers")
+        if not np.isfinite(supply.flexibility_price_eur_per_mwh):
+            found = repr(supply.flexibility_price_eur_per_mwh)
+            raise self._error("flexibility_price_eur_per_mwh of its supply", found, "a finite number")
+
     def _check_connections(self) -> None:
-        names = [self.upstream, *(connection.coupling for connection in self.connections)]
+        names = [self.exchange_name, *(connection.coupling for connection in self.connections)]
         for name in names:
             if names.count(name) > 1:
                 raise self._error("coupling", f"'{name}' more than once", "a name of its own for each")
@@ -126,6 +149,11 @@ class DistributionModel:
     @property
     def periods(self) -> int:
         return self.load_p_mw.shape[0]
+
+    @property
+    def exchange_name(self) -> str:
+        """Of the coupling to the grid above, or of the blocks that stand for it."""
+        return SUPPLY if isinstance(self.upstream, Supply) else self.upstream
 
     @property
     def scenarios(self) -> dict[str, float]:
@@ -173,16 +201,21 @@ class DistributionProgram:
         self.model, self.scales = model, dict(scales or {})
         self.sweep = Sweep(model.feeder)
         self.columns = Columns(model.periods)
-        self.boundary = self._add_boundary()
+        copies = self._add_copies()
+        self.exchange = {q: copies[model.exchange_name, q] for q in model.quantities}
+        own = isinstance(model.upstream, Supply)
+        self.boundary = {key: at for key, at in copies.items() if not (own and key[0] == SUPPLY)}
         self._support_columns = [self._add_support(one) for one in model.supports]
         self.flow_scale_mw = max(self._scale(one.coupling, "p_mw", one.capacity_mw) for one in model.connections)
         self.scenarios = {name: self._scenario(sign) for name, sign in model.scenarios.items()}
         self.flows: dict[str, AffineFlow] = {}
 
     def _scale(self, coupling: str, quantity: str, capacity_mw: float = np.inf) -> float:
+        if coupling == SUPPLY and isinstance(self.model.upstream, Supply):
+            capacity_mw = max(0.1, float(self.model.load_p_mw.sum(axis=1).max()))
         return float(self.scales.get((coupling, quantity), capacity_mw if np.isfinite(capacity_mw) else 0.1))
 
-    def _add_boundary(self) -> dict[tuple[str, str], np.ndarray]:
+    def _add_copies(self) -> dict[tuple[str, str], np.ndarray]:
         """Copies of the communities' values, and what is exchanged with the grid above."""
         found = {}
         for coupling, capacity_mw in self._couplings():
@@ -193,7 +226,7 @@ class DistributionProgram:
 
     def _couplings(self) -> list[tuple[str, float]]:
         model = self.model
-        return [*((one.coupling, one.capacity_mw) for one in model.connections), (model.upstream, np.inf)]
+        return [*((one.coupling, one.capacity_mw) for one in model.connections), (model.exchange_name, np.inf)]
 
     def _add_support(self, one: ReactiveSupport) -> np.ndarray:
         return self.columns.add(f"reactive support {one.node}.q_mvar", "Mvar", max(one.q_max_mvar, 1e-3))
@@ -244,20 +277,29 @@ class DistributionProgram:
         for i, limit in enumerate(self.limits):
             limit.add(assembly, None if masks is None else masks[i])
         self._add_exchange_rows(assembly)
+        for quantity, price in self._supply_prices().items():
+            assembly.linear_cost(self.exchange[quantity], price)
         return assembly.build(self.boundary)
 
     def _add_connection_rows(self, assembly: Assembly) -> None:
         for coupling, limit in self._couplings():
-            p, scale = self.boundary[coupling, "p_mw"], self._scale(coupling, "p_mw", limit)
+            mine = self.copies(coupling)
+            p, scale = mine["p_mw"], self._scale(coupling, "p_mw", limit)
             if np.isfinite(limit):
                 assembly.combine(f"{coupling}: connection capacity", [(p, 1.0)], -limit, limit, scale)
             for quantity, sign in zip(self.model.quantities[1:], (-1.0, 1.0), strict=False):
-                flex = self.boundary[coupling, quantity]
+                flex = mine[quantity]
                 label = f"{coupling}: {quantity} is not negative"
                 assembly.combine(label, [(flex, 1.0)], 0.0, np.inf, self._scale(coupling, quantity, limit))
                 if np.isfinite(limit):
                     label = f"{coupling}: connection capacity with {quantity}"
                     assembly.combine(label, [(p, 1.0), (flex, sign)], -limit, limit, scale)
+
+    def copies(self, coupling: str) -> dict[str, np.ndarray]:
+        """{quantity: positions (T,)} of what is exchanged with a community, or with the grid above."""
+        if coupling == self.model.exchange_name:
+            return self.exchange
+        return {quantity: self.boundary[coupling, quantity] for quantity in self.model.quantities}
 
     def _add_support_rows(self, assembly: Assembly) -> None:
         for one, columns in zip(self.model.supports, self._support_columns, strict=True):
@@ -274,7 +316,7 @@ class DistributionProgram:
 
     def _add_exchange_rows(self, assembly: Assembly) -> None:
         """p_mw = P_root(base), flex_up <= P_root(base) - P_root(up), flex_down <= P_root(down) - P_root(base)."""
-        upstream = self.model.upstream
+        upstream = self.model.exchange_name
         for quantity, plus, minus, is_limit in (
             ("p_mw", "base", None, False),
             ("flex_up_mw", "base", "up", True),
@@ -286,17 +328,28 @@ class DistributionProgram:
             label = f"{upstream}: {quantity} is what the substation flow " + ("changes by" if is_limit else "is")
             scale = self._scale(upstream, quantity)
             rows = assembly.rows([label], -np.inf if is_limit else constant, constant, scale)
-            assembly.put(rows[:, 0], self.boundary[upstream, quantity], 1.0)
+            assembly.put(rows[:, 0], self.exchange[quantity], 1.0)
             for name, sign in ((plus, -1.0), (minus, 1.0)):
                 if name:
                     slope = self.flows[name].root_p_mw.slope[:, 0]
                     assembly.put(rows, self.scenarios[name].columns, sign * slope)
 
+    def _supply_prices(self) -> dict[str, np.ndarray | float]:
+        """What one MW in a period costs with a grid above that is no agent, EUR, by quantity."""
+        supply, hours = self.model.upstream, self.model.hours
+        if not isinstance(supply, Supply):
+            return {}
+        paid = -supply.flexibility_price_eur_per_mwh * hours
+        prices = {"p_mw": np.asarray(supply.price_eur_per_mwh) * hours, "flex_up_mw": paid, "flex_down_mw": paid}
+        return {quantity: prices[quantity] for quantity in self.model.quantities}
+
     def cost_eur(self, x: np.ndarray) -> float:
-        """The operator's own cost at x: of reactive support, without the curvature around the operating point."""
+        """The operator's own cost at x: of reactive support and of its supply, without the curvature around the
+        operating point."""
         pairs = zip(self.model.supports, self._support_columns, strict=True)
         costs = (one.quadratic_cost_eur_per_mvar2h * float(x[at] @ x[at]) for one, at in pairs)
-        return self.model.hours * sum(costs)
+        supplied = (float(np.sum(price * x[self.exchange[q]])) for q, price in self._supply_prices().items())
+        return self.model.hours * sum(costs) + sum(supplied)
 
     def consumption(self, x: np.ndarray, scenario: str = "base") -> tuple[np.ndarray, np.ndarray]:
         """Active and reactive consumption of every node at x, both (T, n), MW and Mvar."""

@@ -12,7 +12,14 @@ from scipy.optimize import minimize_scalar
 
 from admm import AgentBoundary, AnswerStatus, InputError, Question
 from networks.ac_check import ac_flow, check_ac
-from networks.distribution import Connection, DistributionAgent, DistributionModel, DistributionProgram, ReactiveSupport
+from networks.distribution import (
+    Connection,
+    DistributionAgent,
+    DistributionModel,
+    DistributionProgram,
+    ReactiveSupport,
+    Supply,
+)
 from networks.feeder import read_feeder_csv
 from networks.grids import grid_folder
 from networks.sweep import Sweep
@@ -40,7 +47,8 @@ def operator(periods=3, nodes=("10", "18", "24", "33"), slack=1.03, rating_scale
 
 def boundary_of(model):
     keys, scale, price, sign = [], [], [], []
-    for name in [*(one.coupling for one in model.connections), "up"]:
+    above = [] if isinstance(model.upstream, Supply) else ["up"]
+    for name in [*(one.coupling for one in model.connections), *above]:
         for quantity in model.quantities:
             keys.append((name, quantity, model.periods))
             scale.append(SCALES[quantity] * (10 if name == "up" else 1))
@@ -239,6 +247,36 @@ def test_a_price_only_question_is_bounded_by_the_limits():
     assert max(values[f"c{node}", "p_mw"].max() for node in ("10", "18", "24", "33")) == pytest.approx(0.5, abs=SOLVER)
 
 
+def test_a_supply_is_paid_for_what_the_ac_flow_draws_and_pays_for_flexibility():
+    """Cost by hand from pandapower: price x drawn power - price x what the substation changes by when activated."""
+    prices = np.array([30.0, -10.0, 80.0])
+    model = replace(operator(), upstream=Supply(prices, flexibility_price_eur_per_mwh=6.0), hours=0.5)
+    agent, answer, at = settled(model, FIXED)
+    assert not any(name == "up" for name, _ in at)
+
+    def root(p_mw):
+        p, q = community_consumption(model, p_mw)
+        return p.sum(axis=1) + ac_flow(model.feeder, p, q).losses_mw
+
+    base, up, down = (root(p) for p in (0.15, 0.15 - 0.1, 0.15 + 0.05))
+    expected = 0.5 * (prices @ base - 6.0 * np.sum(base - up + down - base))
+    assert answer.cost_eur == pytest.approx(expected, abs=0.5 * 80 * 3 * FLOW_PU)
+    assert agent.solution()["supply.p_mw"] == pytest.approx(base, abs=FLOW_PU)
+
+
+def test_a_supply_decides_as_a_grid_above_at_the_same_prices():
+    """Both asked for the same: communities near a reference at a price; only who is paid for the rest differs."""
+    asked = {"p_mw": 0.15, "flex_up_mw": 0.1, "flex_down_mw": 0.05}
+    above = operator()
+    supplied = replace(above, upstream=Supply(np.full(3, PRICE), flexibility_price_eur_per_mwh=-FLEX_PRICE))
+    found = {}
+    for name, model in {"above": above, "supply": supplied}.items():
+        _, answer, at = settled(model, asked, price=MARKET, penalty=40.0)
+        found[name] = {key: answer.values[entries] for key, entries in at.items() if key[0] != "up"}
+    for key, values in found["supply"].items():
+        assert values == pytest.approx(found["above"][key], abs=100 * SOLVER)
+
+
 def test_without_flexibility_only_power_is_exchanged():
     model = operator(flexibility=False, grid="zhang118", nodes=("20", "60"), slack=1.05)
     agent, answer, at = settled(model, {"p_mw": 0.2})
@@ -261,6 +299,10 @@ def test_without_flexibility_only_power_is_exchanged():
         ({"load_q_mvar": np.zeros((2, 33))}, r"load_q_mvar is of shape \(2, 33\)"),
         ({"load_p_mw": np.full((3, 33), np.nan)}, "load_p_mw is not finite"),
         ({"substation_limit_mva": 0.0}, "substation_limit_mva is 0.0"),
+        ({"upstream": Supply(np.ones(2))}, "price_eur_per_mwh of its supply is .*, expected 3 finite numbers"),
+        ({"upstream": Supply(np.array([1.0, np.nan, 1.0]))}, "expected 3 finite numbers"),
+        ({"upstream": Supply(np.ones(3), np.inf)}, "flexibility_price_eur_per_mwh of its supply is inf"),
+        ({"upstream": Supply(np.ones(3)), "connections": (Connection("supply", "9"),)}, "'supply' more than once"),
     ],
 )
 def test_wrong_models_are_refused(change, words):
