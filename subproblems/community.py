@@ -14,7 +14,7 @@ from subproblems.calls import begin, lags, later
 from subproblems.devices import AnyDevice, Resolver
 from subproblems.devices.attributes import Attributes, number
 from subproblems.horizon import Horizon
-from subproblems.port import Port, join
+from subproblems.port import ELECTRICITY, Port, join, terms_of
 from subproblems.quadratic_program import Block, QuadraticProgram
 
 KW_PER_MW = 1000.0
@@ -95,7 +95,7 @@ def compile_community(
 def _sizes_kw(community: Community, port: Port) -> tuple[float, float]:
     """Typical sizes of the power and of the flexibility at the meter: no more than the connection carries."""
     limit = max(community.import_limit_kw, community.export_limit_kw) or 1.0
-    size = min(limit, port.nominal_kw or 1.0)
+    size = min(limit, port.flows[ELECTRICITY].nominal_kw or 1.0)
     return size, min(size, port.flexible_kw or size)
 
 
@@ -104,10 +104,11 @@ def _add_boundary(builder: Builder, community: Community, horizon: Horizon, port
     size_kw, flexible_kw = _sizes_kw(community, port)
     add: Callable[..., Block] = builder.variable
     p = add(f"{CONNECTION}.p_mw", horizon.periods, unit="MW", scale=size_kw / KW_PER_MW)
-    _tie(builder, "power balance", p, port.consumption, port.constant_kw, size_kw)
+    flow = port.flows[ELECTRICITY]
+    _tie(builder, "power balance", p, flow.terms, flow.constant_kw, size_kw)
     blocks = {"p_mw": p}
     costs = {"up": community.flex_up_cost_eur_per_mwh, "down": community.flex_down_cost_eur_per_mwh}
-    for direction, terms in (("up", port.up), ("down", port.down)):
+    for direction, terms in (("up", terms_of(port.up)), ("down", terms_of(port.down))):
         block = add(
             f"{CONNECTION}.flex_{direction}_mw",
             horizon.periods,
