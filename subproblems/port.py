@@ -81,8 +81,10 @@ def join(ports: Sequence[Port]) -> Port:
     """Several ports as one."""
     carriers = dict.fromkeys(carrier for port in ports for carrier in port.flows)
     return Port(
-        flows={carrier: _join_flows([port.flows[carrier] for port in ports if carrier in port.flows])
-               for carrier in carriers},
+        flows={
+            carrier: _join_flows([port.flows[carrier] for port in ports if carrier in port.flows])
+            for carrier in carriers
+        },
         up=tuple(award for port in ports for award in port.up),
         down=tuple(award for port in ports for award in port.down),
         flexible_kw=sum(port.flexible_kw for port in ports),
