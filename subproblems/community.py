@@ -1,23 +1,32 @@
-"""An energy community: devices behind one meter, as one program. The only place that turns kW into MW."""
+"""An energy community or hub: devices behind one fence, as one program with a balance for each carrier."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from admm import InputError
-from subproblems.builder import Builder, Term
+from subproblems.balances import (
+    CONNECTION,
+    KW_PER_MW,
+    Fence,
+    add_call_balances,
+    add_gas_boundary,
+    add_heat_balance,
+    check_gas_and_heat,
+    tie,
+)
+from subproblems.builder import Builder
 from subproblems.calls import begin, lags, later
 from subproblems.devices import AnyDevice, Resolver
 from subproblems.devices.attributes import Attributes, number
 from subproblems.horizon import Horizon
-from subproblems.port import Port, join
+from subproblems.port import ELECTRICITY, GAS, HEAT, Flow, Port, join, terms_of
 from subproblems.quadratic_program import Block, QuadraticProgram
-
-KW_PER_MW = 1000.0
 
 
 class Community(Attributes):
@@ -64,38 +73,98 @@ class Community(Attributes):
             )
         return minutes // horizon.step_minutes
 
+    def gas_limit_kw(self) -> float | None:
+        """Greatest gas flow at its connection in kW (HHV); None where it has none, as a community of electricity."""
+        return None
 
-CONNECTION = "connection"
+    def emission_factors(self, horizon: Horizon, series: Resolver) -> EmissionFactors | None:
+        """What its emissions are made of; None where it does not count them."""
+        return None
+
+
+@dataclass(frozen=True)
+class EmissionFactors:
+    """kg/kWh of electricity taken, shape (periods,), and of gas (HHV); price of a tonne emitted."""
+
+    electricity_kg_per_kwh: np.ndarray
+    gas_kg_per_kwh: float
+    price_eur_per_t: float
+
+
 RESERVED = (CONNECTION, "objective_eur")
 """Names in result files that no device may have: the meter, and the community's cost."""
+KG_PER_T = 1000.0
 
 
 def compile_community(
-    name: str, community: Community, horizon: Horizon, series: Resolver, coupling: str
+    name: str,
+    community: Community,
+    horizon: Horizon,
+    series: Resolver,
+    coupling: str,
+    gas_coupling: str | None = None,
 ) -> QuadraticProgram:
-    """The community as a program whose boundary is p_mw, flex_up_mw, flex_down_mw of the coupling, one value a period.
+    """The community or hub as a program whose boundary is p_mw, flex_up_mw, flex_down_mw of the coupling, one value a
+    period, and with a gas connection gas_mw of the gas coupling (of the same coupling where None).
 
     series: gives the values (periods,) of a column by its name, or of a number. Costs are in EUR.
     Raises InputError, beginning with the community's name, where the data do not fit the horizon.
     """
-    builder = Builder(name)
+    builder, limit_kw = Builder(name), community.gas_limit_kw()
     try:
         product_periods = community.product_periods(horizon)
-        port = join([device.add(builder, horizon, series, product_periods) for device in community.devices])
+        ports = [device.add(builder, horizon, series, product_periods) for device in community.devices]
+        check_gas_and_heat(community.devices, ports, limit_kw)
+        factors = community.emission_factors(horizon, series)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
+    port = join([_nothing(horizon, limit_kw), *ports])
     blocks = _add_boundary(builder, community, horizon, port)
-    size_mw = _sizes_kw(community, port)[0] / KW_PER_MW
-    _add_connection_rows(builder, community, blocks, size_mw, product_periods)
+    sizes_mw = {"p_mw": _sizes_kw(community, port)[0] / KW_PER_MW}
+    _add_connection_rows(builder, community, blocks, sizes_mw["p_mw"], product_periods)
     for quantity, block in blocks.items():
         builder.boundary(coupling, quantity, block)
+    fence = Fence(builder, port, product_periods, horizon.periods)
+    if limit_kw is not None:
+        gas = add_gas_boundary(builder, port.flows[GAS], limit_kw, horizon.periods)
+        builder.boundary(gas_coupling or coupling, "gas_mw", gas.block)
+        blocks["gas_mw"], sizes_mw["gas_mw"] = gas.block, gas.size_kw / KW_PER_MW
+        fence = replace(fence, gas=gas)
+    if HEAT in port.flows:
+        add_heat_balance(builder, port.flows[HEAT])
+    add_call_balances(fence)
+    if factors is not None:
+        _add_emissions(builder, blocks, sizes_mw, factors, horizon.hours)
     return builder.build()
+
+
+def _nothing(horizon: Horizon, gas_limit_kw: float | None) -> Port:
+    """No flow of the carriers that have a connection, so that each has its balance even if no device takes it."""
+    carriers = (ELECTRICITY,) if gas_limit_kw is None else (ELECTRICITY, GAS)
+    return Port({carrier: Flow((), np.zeros(horizon.periods), 0.0) for carrier in carriers})
+
+
+def _add_emissions(
+    builder: Builder, blocks: dict[str, Block], sizes_mw: dict[str, float], factors: EmissionFactors, hours: float
+) -> None:
+    """emissions = hours x 1000 (electricity factor x p_mw + gas factor x gas_mw), in kg, and what they cost.
+
+    sizes_mw: typical size of each flow at the connection.
+    """
+    kg_per_kwh = {"p_mw": factors.electricity_kg_per_kwh, "gas_mw": np.asarray(factors.gas_kg_per_kwh)}
+    kg_per_mw = {quantity: hours * KW_PER_MW * kg_per_kwh[quantity] for quantity in sizes_mw}
+    scale_kg = sum(float(kg_per_mw[quantity].max()) * size_mw for quantity, size_mw in sizes_mw.items()) or 1.0
+    length = blocks["p_mw"].length
+    emissions = builder.variable(f"{CONNECTION}.emissions_kg", length, unit="kg", scale=scale_kg)
+    terms = [(emissions, 1.0), *((blocks[quantity], -kg) for quantity, kg in kg_per_mw.items())]
+    builder.rows(f"{CONNECTION}: emissions", terms, 0.0, 0.0, scale=scale_kg)
+    builder.cost(emissions, linear=factors.price_eur_per_t / KG_PER_T)
 
 
 def _sizes_kw(community: Community, port: Port) -> tuple[float, float]:
     """Typical sizes of the power and of the flexibility at the meter: no more than the connection carries."""
     limit = max(community.import_limit_kw, community.export_limit_kw) or 1.0
-    size = min(limit, port.nominal_kw or 1.0)
+    size = min(limit, port.flows[ELECTRICITY].nominal_kw or 1.0)
     return size, min(size, port.flexible_kw or size)
 
 
@@ -104,10 +173,11 @@ def _add_boundary(builder: Builder, community: Community, horizon: Horizon, port
     size_kw, flexible_kw = _sizes_kw(community, port)
     add: Callable[..., Block] = builder.variable
     p = add(f"{CONNECTION}.p_mw", horizon.periods, unit="MW", scale=size_kw / KW_PER_MW)
-    _tie(builder, "power balance", p, port.consumption, port.constant_kw, size_kw)
+    flow = port.flows[ELECTRICITY]
+    tie(builder, "power balance", p, flow.terms, flow.constant_kw, size_kw)
     blocks = {"p_mw": p}
     costs = {"up": community.flex_up_cost_eur_per_mwh, "down": community.flex_down_cost_eur_per_mwh}
-    for direction, terms in (("up", port.up), ("down", port.down)):
+    for direction, terms in (("up", terms_of(port.up)), ("down", terms_of(port.down))):
         block = add(
             f"{CONNECTION}.flex_{direction}_mw",
             horizon.periods,
@@ -116,19 +186,11 @@ def _add_boundary(builder: Builder, community: Community, horizon: Horizon, port
             scale=flexible_kw / KW_PER_MW,
             bound_name=f"{CONNECTION}: {direction} flexibility is not negative",
         )
-        _tie(builder, f"{direction} flexibility of all devices", block, terms, 0.0, flexible_kw)
+        tie(builder, f"{direction} flexibility of all devices", block, terms, 0.0, flexible_kw)
         quadratic = horizon.hours * community.flex_quadratic_cost_eur_per_mw2h
         builder.cost(block, linear=horizon.hours * costs[direction], quadratic=quadratic)
         blocks[f"flex_{direction}_mw"] = block
     return blocks
-
-
-def _tie(
-    builder: Builder, words: str, block: Block, terms: tuple[Term, ...], constant_kw: np.ndarray | float, scale: float
-) -> None:
-    """1000 block = sum of the terms + constant_kw."""
-    less = [(of, -coefficient) for of, coefficient in terms]
-    builder.rows(f"{CONNECTION}: {words}", [(block, KW_PER_MW), *less], constant_kw, constant_kw, scale=scale)
 
 
 def _add_connection_rows(

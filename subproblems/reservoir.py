@@ -18,7 +18,7 @@ import scipy.sparse as sp
 
 from subproblems.builder import Builder, Term, previous
 from subproblems.calls import begin, drift_of_state, lags, later
-from subproblems.port import Port
+from subproblems.port import ELECTRICITY, Award, Carrier, Flow, Port
 from subproblems.quadratic_program import Block
 
 OPPOSITES = (("charge_kw", "discharge_kw"), ("heating_kw", "cooling_kw"))
@@ -31,6 +31,7 @@ class Leg:
 
     maximum_kw: shape (periods,). change: shape (periods,), what 1 kW over the period adds to the state,
     in the state's unit; negative where it drains. consumes: False where it feeds into the grid.
+    minimum_kw: below 0 where one power does both, such as the heat into and out of a tank.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Leg:
     maximum_kw: np.ndarray
     change: np.ndarray
     consumes: bool = True
+    minimum_kw: float = 0.0
 
     @property
     def sign(self) -> float:
@@ -45,7 +47,7 @@ class Leg:
 
     @property
     def nominal_kw(self) -> float:
-        return float(self.maximum_kw.max()) or 1.0
+        return max(float(self.maximum_kw.max()), -self.minimum_kw) or 1.0
 
     @property
     def consumption_raises(self) -> bool:
@@ -80,7 +82,7 @@ class Reservoir:
         Measured on a community of seven devices: with this in place of the capacity OSQP needs half the
         iterations at 24 periods and a fifth at 96.
         """
-        sizes = np.sum([np.abs(leg.change) * leg.maximum_kw for leg in self.legs], axis=0)
+        sizes = np.sum([np.abs(leg.change) * np.maximum(leg.maximum_kw, -leg.minimum_kw) for leg in self.legs], axis=0)
         return float(sizes.max()) or 1.0
 
     def floor(self) -> np.ndarray:
@@ -115,8 +117,13 @@ class Added:
     legs: Mapping[str, Block]
 
 
-def add_reservoir(builder: Builder, reservoir: Reservoir, flexible: bool, product_periods: int) -> Added:
-    """Add the reservoir's variables and rows; with up and down flexibility if it is flexible."""
+def add_reservoir(
+    builder: Builder, reservoir: Reservoir, flexible: bool, product_periods: int, carrier: Carrier = ELECTRICITY
+) -> Added:
+    """Add the reservoir's variables and rows; with up and down flexibility if it is flexible.
+
+    carrier: what its legs take. Only electricity has flexibility.
+    """
     periods = reservoir.keep.size
     state = builder.variable(
         reservoir.prefix + reservoir.state_name,
@@ -129,12 +136,16 @@ def add_reservoir(builder: Builder, reservoir: Reservoir, flexible: bool, produc
     )
     legs = {leg.name: _add_leg(builder, reservoir, leg) for leg in reservoir.legs}
     _add_balance(builder, reservoir, state, legs)
+    flexible = flexible and carrier == ELECTRICITY
     flexibility = _add_flexibility(builder, reservoir, state, legs, product_periods) if flexible else {}
     nominal_kw = sum(leg.nominal_kw for leg in reservoir.legs)
-    port = Port(
-        consumption=tuple((legs[leg.name], leg.sign) for leg in reservoir.legs),
+    flow = Flow(
+        terms=tuple((legs[leg.name], leg.sign) for leg in reservoir.legs),
         constant_kw=np.zeros(periods),
         nominal_kw=max(leg.nominal_kw for leg in reservoir.legs),
+    )
+    port = Port(
+        {carrier: flow},
         up=tuple(flexibility.get("up", ())),
         down=tuple(flexibility.get("down", ())),
         flexible_kw=nominal_kw if flexible else 0.0,
@@ -146,7 +157,7 @@ def _add_leg(builder: Builder, reservoir: Reservoir, leg: Leg) -> Block:
     return builder.variable(
         reservoir.prefix + leg.name,
         leg.maximum_kw.size,
-        0.0,
+        leg.minimum_kw,
         leg.maximum_kw,
         unit="kW",
         scale=leg.nominal_kw,
@@ -166,23 +177,23 @@ def _add_balance(builder: Builder, reservoir: Reservoir, state: Block, legs: Map
 
 def _add_flexibility(
     builder: Builder, reservoir: Reservoir, state: Block, legs: Mapping[str, Block], product_periods: int
-) -> dict[str, list[Term]]:
-    """Variables and rows of the flexibility, {"up": terms, "down": terms} in kW.
+) -> dict[str, list[Award]]:
+    """Variables and rows of the flexibility, {"up": awards, "down": awards}.
 
     Legs on which more consumption raises the state share one variable a direction; so do those on
     which it lowers the state (cooling). A reservoir with both gets two, as they strain opposite bounds.
     """
     groups = [[leg for leg in reservoir.legs if leg.consumption_raises is raises] for raises in (True, False)]
     groups = [group for group in groups if group]
-    found: dict[str, list[Term]] = {"up": [], "down": []}
+    found: dict[str, list[Award]] = {"up": [], "down": []}
     for group in groups:
         mark = group[0].words + "_" if len(groups) > 1 else ""
-        for direction, terms in found.items():
+        for direction, awards in found.items():
             block = _flexibility_variable(builder, reservoir, group, mark + direction)
             strain = Strain(builder, reservoir, group, block, direction)
             _power_rows(strain, legs, product_periods)
             _state_rows(strain, state, product_periods)
-            terms.append((block, 1.0))
+            awards.append(Award(block))
     return found
 
 

@@ -66,6 +66,11 @@ def series(description: str, unit: str, default: Any = ..., ge: float | None = N
     return Field(default, description=description, json_schema_extra={"unit": unit, "ge": ge, "le": le})
 
 
+def choice(description: str, default: str) -> Any:
+    """A field that is one of a few words; its type says which."""
+    return Field(default, description=description, json_schema_extra={"unit": ""})
+
+
 def flag(description: str, default: bool) -> Any:
     return Field(default, description=description, strict=True, json_schema_extra={"unit": ""})
 

@@ -34,32 +34,47 @@ class Device(Attributes):
 
     def values(self, key: str, horizon: Horizon, series: Resolver) -> np.ndarray:
         """The attribute `key` as one value a period, shape (periods,), checked against the attribute's bounds."""
-        given = getattr(self, key)
-        try:
-            array = np.array(series(given), dtype=float)
-        except InputError as error:
-            raise self.error(f"{key}: {error}") from None
-        except (TypeError, ValueError):
-            raise self.error(f"{key} is {given!r}, which holds something that is not a number") from None
-        if array.shape != (horizon.periods,):
-            raise self.error(f"{key} is {given!r} with shape {array.shape}, expected {horizon.periods} periods")
-        self._check_bounds(key, array, horizon)
-        return array
-
-    def _check_bounds(self, key: str, array: np.ndarray, horizon: Horizon) -> None:
-        extra: dict[str, Any] = type(self).model_fields[key].json_schema_extra
-        least = -np.inf if extra["ge"] is None else extra["ge"]
-        most = np.inf if extra["le"] is None else extra["le"]
-        bad = ~np.isfinite(array) | (array < least) | (array > most)
-        if bad.any():
-            at = int(np.argmax(bad))
-            stamp = horizon.stamps()[at].astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
-            ends = ((f"at least {least:g}", least), (f"at most {most:g}", most))
-            expected = " and ".join(words for words, bound in ends if np.isfinite(bound))
-            raise self.error(
-                f"{key} ({getattr(self, key)!r}) is {array[at]:g} {extra['unit']} at {stamp} (period {at}), "
-                f"expected {expected or 'a finite number'}"
-            )
+        return series_values(self, key, horizon, series, self.error)
 
     def error(self, message: str) -> InputError:
         return InputError(f"{self.label} '{self.name}': {message}")
+
+
+def series_values(
+    owner: Attributes, key: str, horizon: Horizon, series: Resolver, refusal: Callable[[str], InputError]
+) -> np.ndarray:
+    """The owner's attribute `key` as one value a period, shape (periods,), checked against the attribute's bounds.
+
+    refusal: makes the error that is raised from its words.
+    """
+    given = getattr(owner, key)
+    try:
+        array = np.array(series(given), dtype=float)
+    except InputError as error:
+        raise refusal(f"{key}: {error}") from None
+    except (TypeError, ValueError):
+        raise refusal(f"{key} is {given!r}, which holds something that is not a number") from None
+    if array.shape != (horizon.periods,):
+        raise refusal(f"{key} is {given!r} with shape {array.shape}, expected {horizon.periods} periods")
+    words = _out_of_bounds(owner, key, array, horizon)
+    if words:
+        raise refusal(words)
+    return array
+
+
+def _out_of_bounds(owner: Attributes, key: str, array: np.ndarray, horizon: Horizon) -> str:
+    """The first value that is out of bounds, in words; empty if there is none."""
+    extra: dict[str, Any] = type(owner).model_fields[key].json_schema_extra
+    least = -np.inf if extra["ge"] is None else extra["ge"]
+    most = np.inf if extra["le"] is None else extra["le"]
+    bad = ~np.isfinite(array) | (array < least) | (array > most)
+    if not bad.any():
+        return ""
+    at = int(np.argmax(bad))
+    stamp = horizon.stamps()[at].astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+    ends = ((f"at least {least:g}", least), (f"at most {most:g}", most))
+    expected = " and ".join(words for words, bound in ends if np.isfinite(bound))
+    return (
+        f"{key} ({getattr(owner, key)!r}) is {array[at]:g} {extra['unit']} at {stamp} (period {at}), "
+        f"expected {expected or 'a finite number'}"
+    )

@@ -11,6 +11,7 @@ from subproblems.builder import Builder
 from subproblems.devices.attributes import flag, number
 from subproblems.devices.base import Device, Resolver
 from subproblems.devices.costs import add_wear
+from subproblems.devices.shares import check_shares, level_limits_kwh
 from subproblems.horizon import Horizon
 from subproblems.port import Port
 from subproblems.reservoir import Leg, Reservoir, add_reservoir
@@ -44,12 +45,7 @@ class Battery(Device):
 
     @model_validator(mode="after")
     def _shares_in_order(self) -> Battery:
-        for key in ("initial_share", "end_share"):
-            share = getattr(self, key)
-            if share is not None and not self.min_share <= share <= self.max_share:
-                raise ValueError(
-                    f"{key} is {share:g}, expected from min_share {self.min_share:g} to max_share {self.max_share:g}"
-                )
+        check_shares(self)
         return self
 
     def add(self, builder: Builder, horizon: Horizon, series: Resolver, product_periods: int = 1) -> Port:
@@ -61,8 +57,7 @@ class Battery(Device):
 
     def _reservoir(self, horizon: Horizon) -> Reservoir:
         h, every = horizon.hours, np.ones(horizon.periods)
-        lower = self.min_share * self.capacity_kwh * every
-        lower[-1] = self.capacity_kwh * (self.initial_share if self.end_share is None else self.end_share)
+        lower, upper = level_limits_kwh(self, horizon.periods)
         return Reservoir(
             prefix=f"{self.name}.",
             label=self.name,
@@ -73,7 +68,7 @@ class Battery(Device):
             keep=(1 - self.self_discharge_per_h) ** h * every,
             drift=0.0 * every,
             lower=lower,
-            upper=self.max_share * self.capacity_kwh * every,
+            upper=upper,
             legs=(
                 Leg("charge_kw", "charging", self.charge_kw * every, h * self.charge_efficiency * every),
                 Leg(

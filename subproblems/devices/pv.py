@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from subproblems.builder import Builder, Term
-from subproblems.calls import begin, lags, later
+from subproblems.builder import Builder
 from subproblems.devices.attributes import Series, flag, number, series
 from subproblems.devices.base import Device, Resolver
+from subproblems.devices.ranges import add_range_flexibility
 from subproblems.horizon import Horizon
-from subproblems.port import Port
-from subproblems.quadratic_program import Block
+from subproblems.port import ELECTRICITY, Flow, Port
 
 
 class PV(Device):
@@ -43,34 +43,12 @@ class PV(Device):
         cost = horizon.hours * self.curtailment_cost_eur_per_kwh
         builder.cost(production, linear=-cost)
         builder.constant += cost * float(available_kw.sum())
-        flexibility = self._flexibility(builder, production, available_kw, product_periods) if self.flexible else {}
-        return Port(
-            consumption=((production, -1.0),),
-            constant_kw=np.zeros(horizon.periods),
-            nominal_kw=self.installed_kw,
-            flexible_kw=self.installed_kw if self.flexible else 0.0,
-            **flexibility,
+        port = Port({ELECTRICITY: Flow(((production, -1.0),), np.zeros(horizon.periods), self.installed_kw)})
+        if not self.flexible:
+            return port
+        limits_kw = (self.min_share * available_kw, available_kw)
+        size_kw = self.installed_kw
+        awards = add_range_flexibility(
+            builder, self.name, production, limits_kw, product_periods, consumes=False, scale_kw=size_kw
         )
-
-    def _flexibility(
-        self, builder: Builder, production: Block, available_kw: np.ndarray, product_periods: int
-    ) -> dict[str, tuple[Term, ...]]:
-        """While a call runs: up <= available - production, down <= production - min_share available."""
-        sides = {"up": (1.0, available_kw), "down": (-1.0, -self.min_share * available_kw)}
-        periods, found = production.length, {}
-        for direction, (sign, room_kw) in sides.items():
-            block = builder.variable(
-                f"{self.name}.{direction}_kw",
-                periods,
-                0.0,
-                (1 - self.min_share) * available_kw,
-                unit="kW",
-                scale=self.installed_kw,
-                bound_name=f"{self.name}: {direction} flexibility limits",
-            )
-            for lag, words in lags(periods, product_periods):
-                terms = [(block, begin(periods, lag)), (production, sign * later(periods, lag))]
-                rows = f"{self.name}: power behind {direction} flexibility{words}"
-                builder.rows(rows, terms, -np.inf, room_kw[lag:], scale=self.installed_kw)
-            found[direction] = ((block, 1.0),)
-        return found
+        return replace(port, **awards, flexible_kw=size_kw)

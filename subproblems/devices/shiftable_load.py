@@ -1,4 +1,4 @@
-"""Tasks that take a given energy at any time inside their windows: washing, pumping, cold stores."""
+"""Tasks that take a given energy at any time inside their windows: washing, pumping, warming up."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from subproblems.builder import Builder
-from subproblems.devices.attributes import Attributes, flag, number
+from subproblems.devices.attributes import Attributes, choice, flag, number
 from subproblems.devices.base import Device, Resolver
 from subproblems.devices.stays import stays, whole_periods
 from subproblems.horizon import Horizon
-from subproblems.port import Port
+from subproblems.port import ELECTRICITY, Carrier, Port
 from subproblems.reservoir import Leg, Reservoir, add_reservoir
 
 ENERGY_TOLERANCE_KWH = 1e-9
+WORDS = {"electricity": "electric", "gas": "gas", "heat": "heat"}
+"""How messages call a power of each carrier."""
 
 
 class Window(Attributes):
@@ -50,10 +52,11 @@ class ShiftableLoad(Device):
         description="spans of the day, which must not overlap", min_length=1, json_schema_extra={"unit": ""}
     )
     repeat_daily: bool = flag("whether the windows come every 24 h, also on the day before", True)
-    flexible: bool = flag("whether it offers flexibility", True)
+    carrier: Carrier = choice("what it takes: electricity, gas or heat", ELECTRICITY)
+    flexible: bool = flag("whether it offers flexibility; only a load of electricity can", True)
 
     def add(self, builder: Builder, horizon: Horizon, series: Resolver, product_periods: int = 1) -> Port:
-        return add_reservoir(builder, self._reservoir(horizon), self.flexible, product_periods).port
+        return add_reservoir(builder, self._reservoir(horizon), self.flexible, product_periods, self.carrier).port
 
     def _reservoir(self, horizon: Horizon) -> Reservoir:
         keep, drift, lower, upper, maximum_kw = (np.zeros(horizon.periods) for _ in range(5))
@@ -78,7 +81,7 @@ class ShiftableLoad(Device):
             drift=drift,
             lower=lower,
             upper=upper,
-            legs=(Leg("power_kw", "electric", maximum_kw, np.full(horizon.periods, horizon.hours)),),
+            legs=(Leg("power_kw", WORDS[self.carrier], maximum_kw, np.full(horizon.periods, horizon.hours)),),
         )
 
     def _check_energy(self, horizon: Horizon, window: Window, number_of: int) -> None:
