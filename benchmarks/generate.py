@@ -23,7 +23,8 @@ import scipy.sparse as sp
 
 import admm
 from networks.case import Case, load_case
-from networks.cases.build_ieee33_10ec import COMMUNITIES, private_columns, read_source, shifted
+from networks.cases.build_ieee33_10ec import COMMUNITIES, FOLDER
+from networks.cases.build_tools import private_columns, read_source, shifted
 from networks.centralised import solve_centralised
 from subproblems import QuadraticProgram
 from subproblems.community import Community, compile_community
@@ -109,7 +110,7 @@ def _community_program(hub: Hub, case: Case, random: np.random.Generator) -> Qua
 
 def _profiles(kind: str, periods: int, random: np.random.Generator) -> dict[str, np.ndarray]:
     """The kind's own columns on its first day, turned by up to an hour; load and heat larger or smaller."""
-    _, source = read_source()
+    _, source = read_source(FOLDER)
     columns = private_columns(COMMUNITIES[kind][1], source)
     turn, found = int(random.integers(0, 5)), {}
     for name, column in columns.items():
