@@ -50,7 +50,7 @@ class GasProperties:
 
 @dataclass(frozen=True)
 class GasNode:
-    """A row of the node table. demand_mw: at peak. profile: the kind of its demand, such as "residential"."""
+    """A row of the node table. demand_mw: at peak, negative where gas is fed in. profile: the kind of its demand, such as "residential"."""
 
     name: str
     p_min_bar_g: float
@@ -104,7 +104,7 @@ class GasCompressor:
 
 Row = GasNode | GasPipe | GasGate | GasCompressor
 POSITIVE = ("inner_diameter_mm", "roughness_mm", "max_flow_mw")
-NOT_NEGATIVE = ("length_km", "loss_coefficient", "demand_mw")
+NOT_NEGATIVE = ("length_km", "loss_coefficient")
 MAY_BE_INFINITE = ("max_flow_mw",)
 
 
@@ -284,7 +284,7 @@ class GasGrid:
 
     def demand_mw(self, shares: dict[str, np.ndarray]) -> np.ndarray:
         """Demand of every node, (T, n): its peak times the profile of its kind. shares: {profile: (T,)}."""
-        needed = {node.profile for node in self.nodes if node.demand_mw > 0}
+        needed = {node.profile for node in self.nodes if node.demand_mw != 0}
         missing = sorted(needed - shares.keys())
         if missing:
             raise self._error(f"there is no profile '{missing[0]}'", f"found {_listed(sorted(shares))}", "add it")

@@ -46,7 +46,7 @@ class GasModel:
     price_eur_per_mwh: (T, G) at the gates; their own costs where it is not given. import_limit_mw: all gates
     together. set_point_eur_per_bar4h: what leaving a gate's set point costs, times (p^2 - p_set^2)^2, absolute.
     linepack: whether pipes store gas from period to period. It begins with what the first period's fixed demand
-    leaves in them at the set points, and ends with no less.
+    leaves in them at the set points; at the end, more or less than that is worth the mean price at the gates.
     """
 
     name: str
@@ -260,6 +260,9 @@ class GasProgram(FlowProgram):
             assembly.quadratic_cost(at, weight)
             assembly.linear_cost(at, -2 * weight * set_bar**2, self.model.periods * weight * set_bar**4)
         self._add_cost(assembly, self.affine.gate, hours * self.model.price_eur_per_mwh)
+        if self._linepack is not None:
+            assembly.linear_cost(np.empty(0, dtype=int), 0.0, self._worth * self._linepack.before_mwh.sum())
+            self._add_cost(assembly, self.affine.content, -self._worth * self._is_last)
 
     def _add_compressors(self, assembly: Assembly) -> None:
         for one, at in zip(self.model.grid.compressors, self._outlet_pi, strict=True):
@@ -287,11 +290,18 @@ class GasProgram(FlowProgram):
         if grid.compressors:
             yield from self._flow_limits("compressor", grid.compressors, affine.compressor)
             yield from self._ratios()
-        if self._linepack is not None:
-            least = np.full((self.model.periods, 1), -np.inf)
-            least[-1] = self._linepack.before_mwh.sum()
-            label = ["linepack at the end is that of the beginning"]
-            yield self._limit(label, _total(affine.content), least, np.inf, max(float(least[-1, 0]) / 10, 1e-3))
+
+    @property
+    def _worth(self) -> float:
+        """Of gas in the pipes at the end, EUR/MWh."""
+        return float(self.model.price_eur_per_mwh.mean())
+
+    @property
+    def _is_last(self) -> np.ndarray:
+        """1 in the last period, of every node, (T, n)."""
+        last = np.zeros((self.model.periods, len(self.model.grid.nodes)))
+        last[-1] = 1.0
+        return last
 
     @property
     def _nominal_mw(self) -> float:
@@ -325,10 +335,13 @@ class GasProgram(FlowProgram):
     # -------------------------------------------------------------------- answers
 
     def cost_eur(self, x: np.ndarray) -> float:
-        """Of gas at the gates, of compressing it, and of leaving the set points."""
+        """Of gas at the gates and left in the pipes, of compressing it, and of leaving the set points."""
         model, u = self.model, x[self._draws]
         cost = float((model.price_eur_per_mwh * self.affine.gate.at(u)).sum())
         cost += float((self.affine.compressor.at(u) @ model.grid.column(model.grid.compressors, "cost_eur_per_mwh")).sum())
+        if self._linepack is not None:
+            gained = self.affine.content.at(u)[-1].sum() - self._linepack.before_mwh.sum()
+            cost -= self._worth * gained / model.hours
         away = sum(float(((x[at] - bar**2) ** 2).sum()) for at, bar in zip(self._gate_pi, self._set_bar, strict=True))
         return model.hours * (cost + model.set_point_eur_per_bar4h * away)
 
