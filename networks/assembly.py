@@ -87,6 +87,11 @@ class Assembly:
         """Add factor * x^2 for each of the variables, EUR."""
         self._quadratic.append(_flat(columns, columns, 2.0 * factor))
 
+    def linear_cost(self, columns: np.ndarray, factor: np.ndarray | float, constant: float) -> None:
+        """Add factor * x for each of the variables, factors broadcast to columns, and a constant, EUR."""
+        np.add.at(self._linear, columns, np.broadcast_to(factor, columns.shape))
+        self.constant += constant
+
     def curvature(self, columns: np.ndarray, matrix: np.ndarray, linear: np.ndarray, constant: float) -> None:
         """Add 1/2 u' matrix u + linear' u + constant in every period.
 

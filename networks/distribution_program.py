@@ -21,6 +21,7 @@ from networks.assembly import Assembly, Columns
 from networks.distflow import AffineFlow, DistFlow, OperatingPoint, Withdrawal
 from networks.feeder import Feeder
 from networks.flow_limits import Limit, ScenarioFlow
+from networks.flow_program import LARGEST_ERROR, FlowProgram
 from networks.sweep import FlowState, Sweep
 from subproblems import QuadraticProgram
 
@@ -30,11 +31,14 @@ ACTIVATED_LOSS_PRICE = 5.0
 """EUR/MWh: curvature of the activated scenarios' losses, which cost no energy, only flexibility passed on."""
 LOSS_FLOOR = 0.01
 """Loss errors are relative to the period's losses, but at least to this share of the largest period's."""
-
+CORRECT_ABOVE_PU, CORRECT_ABOVE_LOSS_SHARE = 1e-5, 1e-4
+"""Errors at the operator's own answer above which the rows are moved."""
+FINAL_PU, FINAL_LOSS_SHARE = 4e-5, 8e-4
+"""Errors at the communities' schedule at which `model_error` is 1: inside 5e-5 pu and 0.1 % of losses."""
+ACTIVATED_FACTOR = 5.0
+"""How much wider the tolerances of the activated scenarios are."""
 SUPPLY = "supply"
 """Name of the blocks of what is exchanged with a grid above that is no agent."""
-NEAR = 0.1
-"""Slack, per unit of a limit's scale, below which its row is taken when rows are added."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ class Scenario:
     distflow: DistFlow
 
 
-class DistributionProgram:
+class DistributionProgram(FlowProgram):
     """The operator's variables and rows; `linearised` makes the program for any operating points.
 
     scales: nominal size of each boundary quantity, {(coupling, quantity): MW}, where it is known.
@@ -205,10 +209,15 @@ class DistributionProgram:
         self.exchange = {q: copies[model.exchange_name, q] for q in model.quantities}
         own = isinstance(model.upstream, Supply)
         self.boundary = {key: at for key, at in copies.items() if not (own and key[0] == SUPPLY)}
+        self.held = [(one.coupling, "p_mw") for one in model.connections]
         self._support_columns = [self._add_support(one) for one in model.supports]
         self.flow_scale_mw = max(self._scale(one.coupling, "p_mw", one.capacity_mw) for one in model.connections)
         self.scenarios = {name: self._scenario(sign) for name, sign in model.scenarios.items()}
         self.flows: dict[str, AffineFlow] = {}
+
+    @property
+    def size(self) -> int:
+        return self.columns.size
 
     def _scale(self, coupling: str, quantity: str, capacity_mw: float = np.inf) -> float:
         if coupling == SUPPLY and isinstance(self.model.upstream, Supply):
@@ -399,13 +408,28 @@ class DistributionProgram:
         """How far x is from the exact flow of its own consumption, by scenario."""
         return {name: self.errors(x, self.exact_flow(x, name), name) for name in self.scenarios}
 
-    def no_rows(self) -> list[np.ndarray]:
-        """Masks that take none of `limits`; rows are added as answers break them."""
-        return [np.zeros(limit.lower.shape, dtype=bool) for limit in self.limits]
+    def correction_multiple(self, errors: Mapping[str, FlowErrors]) -> float:
+        """See `FlowProgram`."""
+        return max((e.multiple(CORRECT_ABOVE_PU, CORRECT_ABOVE_LOSS_SHARE) for e in errors.values()), default=0.0)
 
-    def missing_rows(self, x: np.ndarray, masks: Sequence[np.ndarray], accuracy: float) -> list[np.ndarray] | None:
-        """The masks with all rows near their limit, if x breaks one by more than accuracy; None if it breaks none."""
-        slacks = [np.where(mask, np.inf, limit.slack(x)) for limit, mask in zip(self.limits, masks, strict=True)]
-        if not any((slack < -accuracy).any() for slack in slacks):
-            return None
-        return [mask | (slack < NEAR) for mask, slack in zip(masks, slacks, strict=True)]
+    def schedule_multiple(self, x: np.ndarray, scheduled: np.ndarray, errors: Mapping[str, FlowErrors]) -> float:
+        """The base flows against the exact flow of the communities' own schedule, the activated ones against
+        that of the operator's copies, as a multiple of the tolerance."""
+        flow = self.sweep.run(*self.consumption(scheduled))
+        error = self.errors(x, flow).multiple(FINAL_PU, FINAL_LOSS_SHARE)
+        activated = (e for name, e in errors.items() if name != "base")
+        wide = (e.multiple(ACTIVATED_FACTOR * FINAL_PU, ACTIVATED_FACTOR * FINAL_LOSS_SHARE) for e in activated)
+        return min(max([error, *wide]), LARGEST_ERROR)
+
+    def solution(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Flows, voltages, currents and losses by scenario: {"base.voltage_pu": (T, n), ...}."""
+        found = {}
+        for name in self.scenarios:
+            point = self.own_point(x, name)
+            voltage = np.sqrt(point.v_sq_pu)
+            found[f"{name}.branch_p_mw"], found[f"{name}.branch_q_mvar"] = point.branch_p_mw, point.branch_q_mvar
+            found[f"{name}.voltage_pu"] = voltage
+            sending = voltage[:, self.model.feeder.parent]
+            found[f"{name}.current_pu"] = np.hypot(point.branch_p_mw, point.branch_q_mvar) / sending
+            found[f"{name}.losses_mw"] = self.losses_mw(x, name)
+        return found

@@ -1,4 +1,4 @@
-"""A distribution program with few of its rows: of thousands of limits a few bind.
+"""A flow program with few of its rows: of thousands of limits a few bind.
 
 It starts without them; every answer is checked against all, and solved again with those that it breaks, or
 nearly breaks, until it breaks none. Leaving rows out relaxes, so a bound from some rows holds for all.
@@ -6,27 +6,26 @@ nearly breaks, until it breaks none. Leaving rows out relaxes, so a bound from s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from admm import AgentBoundary, Answer, Question
-from networks.distflow import OperatingPoint
-from networks.distribution_program import DistributionProgram
+from networks.flow_program import FlowProgram
 from subproblems import QPAgent
 
 
 class RowsOnDemand:
-    """Answers for a program at given operating points, {scenario: flow}. agent: what solves it with the latest rows.
+    """Answers for a program at given operating points. agent: what solves it with the latest rows.
 
     masks: which rows of each limit are taken, (T, E) each; None for all.
     """
 
     def __init__(
         self,
-        program: DistributionProgram,
-        points: Mapping[str, OperatingPoint],
+        program: FlowProgram,
+        points: Any,
         boundary: AgentBoundary,
         solver: str,
         shares_cost: bool,
@@ -49,7 +48,7 @@ class RowsOnDemand:
         agent.prepare(self._boundary)
         return agent
 
-    def move(self, points: Mapping[str, OperatingPoint]) -> None:
+    def move(self, points: Any) -> None:
         """To other operating points: the same rows with other numbers, so that the solver stays warm."""
         if points is not self._points:
             self._points = points

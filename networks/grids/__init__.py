@@ -7,11 +7,13 @@ from pathlib import Path
 from admm import InputError
 
 HERE = Path(__file__).parent
+TABLES = ("bus.csv", "node.csv")
+"""What makes a folder a grid: the buses of an electric one, the nodes of a gas one."""
 
 
 def grid_names() -> tuple[str, ...]:
     """Names of the bundled grids."""
-    return tuple(sorted(path.name for path in HERE.iterdir() if (path / "bus.csv").is_file()))
+    return tuple(sorted(path.name for path in HERE.iterdir() if any((path / table).is_file() for table in TABLES)))
 
 
 def grid_folder(name: str) -> Path:
