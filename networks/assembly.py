@@ -79,15 +79,11 @@ class Assembly:
         for columns, factor in terms:
             self.put(rows, columns, factor)
 
-    def linear_cost(self, columns: np.ndarray, price: np.ndarray | float) -> None:
-        """Add price * x for each of the variables, EUR per unit."""
-        np.add.at(self._linear, columns, price)
-
     def quadratic_cost(self, columns: np.ndarray, factor: float) -> None:
         """Add factor * x^2 for each of the variables, EUR."""
         self._quadratic.append(_flat(columns, columns, 2.0 * factor))
 
-    def linear_cost(self, columns: np.ndarray, factor: np.ndarray | float, constant: float) -> None:
+    def linear_cost(self, columns: np.ndarray, factor: np.ndarray | float, constant: float = 0.0) -> None:
         """Add factor * x for each of the variables, factors broadcast to columns, and a constant, EUR."""
         np.add.at(self._linear, columns, np.broadcast_to(factor, columns.shape))
         self.constant += constant
