@@ -281,7 +281,7 @@ def centralised(given: argparse.Namespace) -> int:
         "objective_eur": found.solution.objective_eur,
         "turnover_eur": found.solution.turnover_eur,
         "corrections": found.corrections,
-        "flow_error_pu": found.flow_error_pu,
+        "flow_error": found.flow_error,
         "wall_seconds": found.seconds,
         "versions": versions(),
     }
@@ -293,7 +293,9 @@ def centralised(given: argparse.Namespace) -> int:
         case.folder.save_reference(case.name, {key: summary[key] for key in kept})
     solution = found.solution
     print(f"  objective            {solution.objective_eur:.4f} EUR (turnover {solution.turnover_eur:.2f} EUR)")
-    print(f"  flow corrections     {found.corrections}, flows exact within {found.flow_error_pu:.1e} pu")
+    print(
+        f"  flow corrections     {found.corrections}, flows exact within {found.flow_error:.1e} of what a run corrects"
+    )
     print(f"  time                 {found.seconds:.2f} s\n  results              {out.path}/")
     return 0
 

@@ -3,7 +3,9 @@
 from networks.case_file import (
     AgentTable,
     DistributionTable,
+    GasTable,
     HorizonTable,
+    HubTable,
     PriceTable,
     ReactiveSupport,
     TransmissionTable,
@@ -16,7 +18,9 @@ TABLES = {
     '`[[network]]` of kind "distribution"': DistributionTable,
     "an entry of its `reactive_support`": ReactiveSupport,
     '`[[network]]` of kind "transmission"': TransmissionTable,
-    "`[[agent]]`": AgentTable,
+    '`[[network]]` of kind "gas"': GasTable,
+    '`[[agent]]` of kind "community"': AgentTable,
+    '`[[agent]]` of kind "hub"': HubTable,
 }
 
 

@@ -1,7 +1,8 @@
 """A case as agents and couplings: what the engine gets.
 
-Each community couples with its distribution operator, each distribution operator with the transmission
-operator above it. An agent is built only where it lives: `build_agent` is the only reader of private files.
+Each community or hub couples with its distribution operator, a hub with its gas operator, too, and each
+distribution operator with the transmission operator above it. An agent is built only where it lives:
+`build_agent` is the only reader of private files.
 """
 
 from __future__ import annotations
@@ -19,15 +20,28 @@ import numpy as np
 
 from admm import Agent, Coupling, InputError, Quantity
 from admm.couplings import Layout
-from networks.case_file import AgentTable, CaseFolder, DistributionTable, TransmissionTable, open_case
+from networks.case_file import (
+    AgentTable,
+    CaseFolder,
+    DistributionTable,
+    GasTable,
+    HubTable,
+    TransmissionTable,
+    open_case,
+)
 from networks.distribution import Connection, DistributionAgent, DistributionModel, ReactiveSupport, Supply
 from networks.feeder import Feeder, read_feeder_csv
+from networks.gas import GasAgent, GasConnection, GasModel
+from networks.gas_grid import GasGrid
+from networks.gas_tables import read_gas_csv
 from networks.grids import grid_folder, grid_names
+from networks.joint_operator import JointOperatorAgent
 from networks.profiles import Profiles
 from networks.transmission import Substation, TransmissionGrid, TransmissionModel, compile_tso, read_transmission_csv
 from networks.validation import parse, read_toml
 from subproblems import QPAgent, QuadraticProgram
 from subproblems.community import Community, compile_community
+from subproblems.hub import Hub
 
 KW_PER_MW = 1000.0
 FLEXIBILITY_SHARE = 0.5
@@ -37,6 +51,7 @@ SIGNS = {
     "p_mw": "positive: the lower agent consumes from the upper one and pays the price",
     "flex_up_mw": "positive: the lower agent can consume less; a negative price is paid to it",
     "flex_down_mw": "positive: the lower agent can consume more; a negative price is paid to it",
+    "gas_mw": "positive: the lower agent takes gas (higher heating value) from the upper one and pays the price",
 }
 
 
@@ -61,6 +76,7 @@ class Case:
         self.profiles = Profiles([folder.file(name) for name in self.table.profiles], self.horizon)
         self.feeders = {n.name: self._feeder(n) for n in folder.distribution}
         self.grids = {n.name: self._transmission_grid(n) for n in folder.transmission}
+        self.gas_grids = {n.name: self._gas_grid(n) for n in folder.gas}
         self._check_feeders()
         self._check_buses()
         folder.reference()  # a broken one shows before the run, not after it
@@ -71,9 +87,11 @@ class Case:
 
     def headline(self) -> str:
         """What the case is, in a line."""
-        horizon = self.horizon
+        horizon, kinds = self.horizon, [agent.kind for agent in self.table.agent]
+        counts = {"communities": kinds.count("community"), "hubs": kinds.count("hub")}
+        who = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
         return (
-            f"{self.name}: {len(self.communities)} communities, {len(self.operators)} operators, "
+            f"{self.name}: {who}, {len(self.operators)} operators, "
             f"{horizon.periods} periods of {horizon.step_minutes} minutes from {horizon.start:%Y-%m-%d %H:%MZ}"
         )
 
@@ -82,8 +100,17 @@ class Case:
         return {agent.name: agent for agent in self.table.agent}
 
     @property
-    def operators(self) -> dict[str, DistributionTable | TransmissionTable]:
-        return {network.name: network for network in self.table.network}
+    def operators(self) -> dict[str, DistributionTable | TransmissionTable | GasTable]:
+        """Networks whose operators are agents of their own; a gas network may be run by a distribution operator."""
+        return {n.name: n for n in self.table.network if not (isinstance(n, GasTable) and n.operator is not None)}
+
+    def gas_run_by(self, distribution: str) -> GasTable | None:
+        """The gas network that a distribution operator runs, too."""
+        return next((n for n in self.folder.gas if n.operator == distribution), None)
+
+    def gas_operator(self, network: str) -> str:
+        """The agent that runs a gas network."""
+        return next(n.operator or n.name for n in self.folder.gas if n.name == network)
 
     @property
     def agents(self) -> tuple[str, ...]:
@@ -94,15 +121,23 @@ class Case:
     @cached_property
     def couplings(self) -> tuple[Coupling, ...]:
         """One a community and one a distribution operator; sizes and prices are public nominal ones."""
-        below = [
-            Coupling(coupling_name(a.name, a.network), a.name, a.network, self._quantities(a.connection_kw / KW_PER_MW))
-            for a in self.table.agent
-        ]
+        below = [Coupling(coupling_name(*ends), *ends, found) for ends, found in self._below().items()]
         above = [
             Coupling(coupling_name(n.name, n.upstream), n.name, n.upstream, self._quantities(self._feeder_size_mw(n)))
             for n in self.folder.supplied
         ]
         return (*below, *above)
+
+    def _below(self) -> dict[tuple[str, str], list[Quantity]]:
+        """Participants' couplings by their ends: (participant, operator)."""
+        found: dict[tuple[str, str], list[Quantity]] = {}
+        for a in self.table.agent:
+            found[a.name, a.network] = self._quantities(a.connection_kw / KW_PER_MW)
+        for hub in self.folder.gas_hubs:
+            price = self.table.prices.gas_eur_per_mwh * self.horizon.hours
+            gas = Quantity("gas_mw", self.horizon.periods, "MW", hub.gas_connection_kw / KW_PER_MW, price)
+            found.setdefault((hub.name, self.gas_operator(hub.gas_network)), []).append(gas)
+        return found
 
     def _quantities(self, size_mw: float) -> list[Quantity]:
         prices, hours, periods = self.table.prices, self.horizon.hours, self.horizon.periods
@@ -138,6 +173,14 @@ class Case:
                 )
 
     def _check_buses(self) -> None:
+        for hub in self.folder.gas_hubs:
+            nodes = tuple(node.name for node in self.gas_grids[hub.gas_network].nodes)
+            self._check_bus(f"agent '{hub.name}': gas_node", hub.gas_node, hub.gas_network, nodes)
+        for network in self.folder.gas:
+            if not any(hub.gas_network == network.name for hub in self.folder.gas_hubs):
+                raise InputError(
+                    f"{self.folder.path}: network '{network.name}' has no hub on it; add one, or remove it"
+                )
         for agent in self.table.agent:
             self._check_bus(f"agent '{agent.name}': bus", agent.bus, agent.network, self.feeders[agent.network].nodes)
         for network in self.folder.supplied:
@@ -170,7 +213,7 @@ class Case:
             i_max_pu=feeder.i_max_pu * network.current_limit_scale,
         )
 
-    def _source(self, network: DistributionTable | TransmissionTable) -> Path:
+    def _source(self, network: DistributionTable | TransmissionTable | GasTable) -> Path:
         """A bundled grid's folder, or a file or folder of the case."""
         own = self.folder.file(network.source)
         if own.exists():
@@ -203,17 +246,31 @@ class Case:
             generators=[replace(g, ramp_mw_per_hour=share * g.size_mw, **reserve) for g in grid.generators],
         )
 
+    def _gas_grid(self, network: GasTable) -> GasGrid:
+        """The operator's grid without the gates that are lost."""
+        source = self._source(network)
+        with self._located(network.name):
+            grid = _gas_from_json(source) if source.is_file() else read_gas_csv(source)
+            for gate in network.lost_gates:
+                grid = grid.without_gate(gate)
+        return grid
+
     # ---------------------------------------------------------------- agents
 
     def build_agent(self, name: str, solver: str = "osqp") -> CaseAgent:
-        """The agent itself; reads the private file where it is a community. Raises InputError."""
+        """The agent itself; reads the private file where it is a community or hub. Raises InputError."""
         if name in self.communities:
             return QPAgent(self._community_program(self.communities[name]), solver=solver)
         network = self.operators[name]
         with self._located(name):
-            if isinstance(network, DistributionTable):
-                return DistributionAgent(self._distribution_model(network), solver=solver)
-            return QPAgent(self._transmission_program(network), solver=solver)
+            if isinstance(network, TransmissionTable):
+                return QPAgent(self._transmission_program(network), solver=solver)
+            if isinstance(network, GasTable):
+                return GasAgent(self._gas_model(network), solver=solver)
+            model, gas = self._distribution_model(network), self.gas_run_by(name)
+            if gas is None:
+                return DistributionAgent(model, solver=solver)
+            return JointOperatorAgent(model, self._gas_model(gas), solver=solver)
 
     @contextmanager
     def _located(self, network: str) -> Iterator[None]:
@@ -225,20 +282,42 @@ class Case:
 
     def _community_program(self, agent: AgentTable) -> QuadraticProgram:
         path = self.folder.file(agent.file)
-        community = parse(Community, read_toml(path), path)
-        for key in ("import_limit_kw", "export_limit_kw"):
-            if getattr(community, key) > agent.connection_kw:
-                raise InputError(
-                    f"{path}: {key} = {getattr(community, key):g} is above connection_kw = {agent.connection_kw:g} of "
-                    f"agent '{agent.name}' in {self.folder.path.name}; both are in kW: lower the one or raise the other"
-                )
+        community = parse(Hub if isinstance(agent, HubTable) else Community, read_toml(path), path)
+        self._check_connection(path, agent, community)
         own = path.with_suffix(".csv")
         profiles = self.profiles.with_file(own) if own.exists() else self.profiles
         coupling = coupling_name(agent.name, agent.network)
+        gas_coupling = None
+        if isinstance(agent, HubTable) and agent.gas_network is not None:
+            gas_coupling = coupling_name(agent.name, self.gas_operator(agent.gas_network))
         try:
-            return compile_community(agent.name, community, self.horizon, profiles.series, coupling)
+            return compile_community(agent.name, community, self.horizon, profiles.series, coupling, gas_coupling)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
+
+    def _check_connection(self, path: Path, agent: AgentTable, private: Community) -> None:
+        """What the private file says of the connections, against the public file."""
+        limits = [(key, getattr(private, key), "connection_kw") for key in ("import_limit_kw", "export_limit_kw")]
+        gas_kw = private.gas_limit_kw()
+        if gas_kw is not None:
+            limits.append(("gas_connection_kw", gas_kw, "gas_connection_kw"))
+        for key, value, public in limits:
+            most = getattr(agent, public)
+            if most is None:
+                raise InputError(
+                    f"{path}: {key} = {value:g}, but agent '{agent.name}' has no gas connection in "
+                    f"{self.folder.path.name}; give it gas_network, gas_node and gas_connection_kw there"
+                )
+            if value > most:
+                raise InputError(
+                    f"{path}: {key} = {value:g} is above {public} = {most:g} of "
+                    f"agent '{agent.name}' in {self.folder.path.name}; both are in kW: lower the one or raise the other"
+                )
+        if gas_kw is None and getattr(agent, "gas_network", None) is not None:
+            raise InputError(
+                f"{path}: gas_connection_kw is missing, but agent '{agent.name}' has a gas connection in "
+                f"{self.folder.path.name}; give it here, at most {agent.gas_connection_kw:g} kW"
+            )
 
     def _distribution_model(self, network: DistributionTable) -> DistributionModel:
         feeder = self.feeders[network.name]
@@ -263,6 +342,32 @@ class Case:
             ),
             substation_limit_mva=limit,
             loss_price_eur_per_mwh=self.table.prices.energy_eur_per_mwh,
+        )
+
+    def _gas_model(self, network: GasTable) -> GasModel:
+        grid, hubs = self.gas_grids[network.name], [h for h in self.folder.gas_hubs if h.gas_network == network.name]
+        shares = {
+            kind: self._public_series(f"demand_profiles.{kind}", name) for kind, name in network.demand_profiles.items()
+        }
+        shares = shares or {"": np.ones(self.horizon.periods)}
+        price = None
+        if network.price_eur_per_mwh is not None:
+            series = self._public_series("price_eur_per_mwh", network.price_eur_per_mwh)
+            price = np.repeat(series[:, None], len(grid.gates), axis=1)
+        operator = self.gas_operator(network.name)
+        return GasModel(
+            name=network.name,
+            grid=grid,
+            hours=self.horizon.hours,
+            demand_mw=network.load_scale * grid.demand_mw(shares),
+            connections=tuple(
+                GasConnection(coupling_name(h.name, operator), str(h.gas_node), h.gas_connection_kw / KW_PER_MW)
+                for h in hubs
+            ),
+            price_eur_per_mwh=price,
+            import_limit_mw=np.inf if network.import_limit_mw is None else network.import_limit_mw,
+            set_point_eur_per_bar4h=network.set_point_eur_per_bar4h,
+            linepack=network.linepack,
         )
 
     def _transmission_program(self, network: TransmissionTable) -> QuadraticProgram:
@@ -338,6 +443,12 @@ def _feeder_from_json(path: Path) -> Feeder:
     from networks.pandapower_import import feeder_from_pandapower  # late: pandapower takes 3 s to import
 
     return feeder_from_pandapower(path)
+
+
+def _gas_from_json(path: Path) -> GasGrid:
+    from networks.pandapipes_import import gas_from_pandapipes
+
+    return gas_from_pandapipes(path)
 
 
 def _transmission_from_json(path: Path) -> TransmissionGrid:

@@ -55,6 +55,7 @@ class PriceTable(Attributes):
     label: ClassVar[str] = "[prices]"
     energy_eur_per_mwh: Positive = Field(default=50.0, description="nominal price of energy")
     flexibility_eur_per_mwh: Positive = Field(default=5.0, description="nominal price of flexibility, per MW and hour")
+    gas_eur_per_mwh: Positive = Field(default=30.0, description="nominal price of gas, by its higher heating value")
 
 
 class ReactiveSupport(Attributes):
@@ -148,6 +149,32 @@ class TransmissionTable(Attributes):
     solve_ms: Positive | None = Field(default=None, description="measured time of one answer, to balance ranks")
 
 
+class GasTable(Attributes):
+    """A `[[network]]` of kind "gas": pipes, gates and compressors, and their operator."""
+
+    label: ClassVar[str] = "network"
+    kind: Literal["gas"]
+    name: Name = Field(description="name of the operator as an agent")
+    source: str = Field(
+        description="a bundled grid, a folder with node.csv, pipe.csv, gate.csv, or a pandapipes JSON file"
+    )
+    operator: Name | None = Field(
+        default=None, description="distribution network whose operator runs this one, too; none: an operator of its own"
+    )
+    demand_profiles: dict[str, Series] = Field(
+        default_factory=dict, description="for each profile that nodes of the source name: a public column, or a number"
+    )
+    load_scale: NotNegative = Field(default=1.0, description="factor on the source's demand")
+    price_eur_per_mwh: Series | None = Field(default=None, description="of gas at all gates; the gates' own if absent")
+    import_limit_mw: Positive | None = Field(default=None, description="all gates together; none if absent")
+    lost_gates: tuple[str, ...] = Field(default=(), description="gates that are out of service")
+    linepack: bool = Field(default=False, strict=True, description="whether pipes store gas from period to period")
+    set_point_eur_per_bar4h: NotNegative = Field(
+        default=0.01, description="what leaving a gate's set point costs, times the squared change of squared pressure"
+    )
+    solve_ms: Positive | None = Field(default=None, description="measured time of one answer, to balance ranks")
+
+
 class AgentTable(Attributes):
     """An `[[agent]]`: a community behind one meter; its devices are in its own private file."""
 
@@ -164,7 +191,27 @@ class AgentTable(Attributes):
     solve_ms: Positive | None = Field(default=None, description="measured time of one answer, to balance ranks")
 
 
-Network = Annotated[DistributionTable | TransmissionTable, Field(discriminator="kind")]
+class HubTable(AgentTable):
+    """An `[[agent]]` of kind "hub": as a community, and connected to a gas network where it gives one."""
+
+    kind: Literal["hub"] = Field(description='"hub"')
+    gas_network: Name | None = Field(default=None, description="name of the gas network that it is connected to")
+    gas_node: Bus | None = Field(default=None, description="its node there")
+    gas_connection_kw: Positive | None = Field(
+        default=None, description="size of that connection (HHV), public: scales its boundary values"
+    )
+
+    @model_validator(mode="after")
+    def _gas_in_full(self) -> HubTable:
+        given = {key: getattr(self, key) for key in ("gas_network", "gas_node", "gas_connection_kw")}
+        missing = [key for key, value in given.items() if value is None]
+        if missing and len(missing) < len(given):
+            raise ValueError(f"{missing[0]} is missing: give gas_network, gas_node and gas_connection_kw, or none")
+        return self
+
+
+Network = Annotated[DistributionTable | TransmissionTable | GasTable, Field(discriminator="kind")]
+Participant = Annotated[AgentTable | HubTable, Field(discriminator="kind")]
 
 
 class CaseTable(Attributes):
@@ -177,7 +224,7 @@ class CaseTable(Attributes):
     prices: PriceTable = PriceTable()
     profiles: tuple[str, ...] = ()
     network: tuple[Network, ...] = Field(min_length=1, description="one table [[network]] each")
-    agent: tuple[AgentTable, ...] = Field(min_length=1, description="one table [[agent]] each")
+    agent: tuple[Participant, ...] = Field(min_length=1, description="one table [[agent]] each")
     variant: dict[str, dict[str, dict[str, Any]]] = Field(
         default_factory=dict, description="named changes to the tables above"
     )
@@ -233,6 +280,11 @@ class CaseFolder:
             self._check_reference(f"agent '{agent.name}': network", agent.network, grids, "distribution")
         for network in self.supplied:
             self._check_reference(f"network '{network.name}': upstream", network.upstream, grids, "transmission")
+        for network in self.gas:
+            if network.operator is not None:
+                self._check_reference(f"network '{network.name}': operator", network.operator, grids, "distribution")
+        for hub in self.gas_hubs:
+            self._check_reference(f"agent '{hub.name}': gas_network", hub.gas_network, grids, "gas")
 
     def _check_reference(self, what: str, name: str, grids: dict[str, Any], kind: str) -> None:
         of_kind = [n for n, grid in grids.items() if grid.kind == kind]
@@ -253,6 +305,15 @@ class CaseFolder:
     @property
     def transmission(self) -> list[TransmissionTable]:
         return [n for n in self.table.network if isinstance(n, TransmissionTable)]
+
+    @property
+    def gas(self) -> list[GasTable]:
+        return [n for n in self.table.network if isinstance(n, GasTable)]
+
+    @property
+    def gas_hubs(self) -> list[HubTable]:
+        """Hubs with a gas connection."""
+        return [a for a in self.table.agent if isinstance(a, HubTable) and a.gas_network is not None]
 
     def file(self, name: str) -> Path:
         """A file of the case; InputError if it lies outside the folder."""
@@ -306,13 +367,30 @@ def bundled_names() -> list[str]:
 
 
 def _with_variant(path: Path, data: dict[str, Any], variant: str) -> dict[str, Any]:
-    """The tables with the variant's changes: its keys replace those of the same table."""
+    """The tables with the variant's changes: its keys replace those of the same table, or of the [[network]] or
+    [[agent]] of that name."""
     variants = data.get("variant", {})
     if variant not in variants:
         raise InputError(f"{path}: there is no variant '{variant}'; variants: {', '.join(variants) or 'none'}")
     merged = dict(data)
     for table, changes in variants[variant].items():
-        if not isinstance(merged.get(table, {}), dict):
+        given = merged.get(table, {})
+        if isinstance(given, list) and all(isinstance(entry, dict) for entry in given):
+            merged[table] = _with_changes(f"{path}: variant '{variant}'", table, given, changes)
+        elif isinstance(given, dict):
+            merged[table] = {**given, **changes}
+        else:
             raise InputError(f"{path}: variant '{variant}' may change tables such as [horizon] only, not '{table}'")
-        merged[table] = {**merged.get(table, {}), **changes}
     return merged
+
+
+def _with_changes(
+    where: str, table: str, entries: list[dict[str, Any]], changes: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Entries of a list of tables with changes by their names: {name: {key: value}}."""
+    names = [entry.get("name") for entry in entries]
+    for name, keys in changes.items():
+        if name not in names or not isinstance(keys, dict):
+            expected = f"[variant.X.{table}.NAME] with NAME one of {', '.join(map(str, names))}"
+            raise InputError(f"{where}: {table}.{name} changes no [[{table}]] of the case; expected {expected}")
+    return [{**entry, **changes.get(entry.get("name"), {})} for entry in entries]
