@@ -73,16 +73,6 @@ def tie(
     builder.rows(f"{CONNECTION}: {words}", [(block, KW_PER_MW), *less], constant_kw, constant_kw, scale=scale)
 
 
-def add_heat_balance(builder: Builder, flow: Flow) -> None:
-    """What is taken is given: the sum of all flows of heat is 0 in every period."""
-    builder.rows("heat balance", flow.terms, -flow.constant_kw, -flow.constant_kw, scale=heat_size_kw(flow))
-
-
-def heat_size_kw(flow: Flow) -> float:
-    """A typical size of the heat that changes hands; sources and uses both count in the flow's nominal size."""
-    return flow.nominal_kw / 2 or 1.0
-
-
 @dataclass(frozen=True)
 class Fence:
     """What the balances while flexibility is called need to know; gas: None without a gas connection."""
@@ -92,6 +82,18 @@ class Fence:
     product_periods: int
     periods: int
     gas: GasConnection | None = None
+
+
+def add_heat_balance(fence: Fence) -> None:
+    """What is taken is given: the sum of all flows of heat, where there are any, is 0 in every period."""
+    flow = fence.port.flows.get(HEAT)
+    if flow is not None:
+        fence.builder.rows("heat balance", flow.terms, -flow.constant_kw, -flow.constant_kw, scale=heat_size_kw(flow))
+
+
+def heat_size_kw(flow: Flow) -> float:
+    """A typical size of the heat that changes hands; sources and uses both count in the flow's nominal size."""
+    return flow.nominal_kw / 2 or 1.0
 
 
 def add_call_balances(fence: Fence) -> None:
