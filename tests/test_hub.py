@@ -199,6 +199,34 @@ def test_flexibility_of_a_heat_pump_is_backed_by_stored_heat(minutes, expected_k
     assert 1000 * schedule["connection.flex_up_mw"][0] == pytest.approx(expected_kw, abs=POWER_KW)
 
 
+def test_stored_heat_that_cannot_come_back_in_time_is_not_offered():
+    """128 kW of heat in every hour, 144 from the heat pump at full power, and a full tank of 128 kWh that must end at
+    64. In the first, cheap hour 40 kW keep it full. Two later hours can add 16 kWh each, so a call may take all but
+    32 kWh: 96 kWh or 30 kW x COP 3.2 are on offer and not 40 kW."""
+    devices = [PUMP | {"outdoor_temperature_degc": 7, "max_kw": 45}, HEAT | {"power_kw": 128, "scale_factor": 1}]
+    store = {"capacity_kwh": 128, "charge_kw": 500, "discharge_kw": 500, "loss_per_h": 0, "initial_share": 1}
+    qp = compiled_hub([*devices, TANK | store | {"end_share": 0.5}], 3)
+    asked = Prices(np.array([1.0, 9.0, 9.0]), np.array([3.0, 0.0, 0.0]), np.zeros(3))
+    _, schedule = solve_hub(qp, asked, 0.0, 1.0)
+    assert schedule["hp.power_kw"][0] == pytest.approx(40, abs=POWER_KW)
+    assert 1000 * schedule["connection.flex_up_mw"][0] == pytest.approx(30, abs=POWER_KW)
+
+
+def test_extra_gas_of_a_substitution_fits_the_gas_connection():
+    """Of the 6 kW that gas could replace, a connection of 5.1 kW holds 3, as 1.7 kWh of gas replace one."""
+    qp = compiled_hub([DUAL | {"demand_kw": 10}], 1, gas_connection_kw=5.1)
+    _, schedule = solve_hub(qp, Prices(np.array([30.0]), np.array([5.0]), np.zeros(1)), GAS_EUR_PER_MWH, 1.0)
+    assert 1000 * schedule["connection.flex_up_mw"] == pytest.approx([3], abs=POWER_KW)
+
+
+def test_heat_of_a_called_chp_goes_where_it_may():
+    """A CHP at rest gives 1.4286 kW of heat per kW when it is called: a cooler of 60 kW holds 42 kW of electricity."""
+    qp = compiled_hub([CHP_DATA, DUMP], 1, gas_connection_kw=900)
+    _, schedule = solve_hub(qp, Prices(np.array([30.0]), np.array([5.0]), np.zeros(1)), GAS_EUR_PER_MWH, 1.0)
+    assert schedule["chp.power_kw"] == pytest.approx([0], abs=POWER_KW)
+    assert 1000 * schedule["connection.flex_up_mw"] == pytest.approx([42], abs=POWER_KW)
+
+
 def test_ramps_hold_also_where_a_call_begins_and_ends():
     """A ramp of 20 kW/h and a schedule at rest: at most 20 kW of up flexibility, in the first period too."""
     devices = [CHP_DATA | {"ramp_kw_per_h": 20}, BOILER, HEAT | {"power_kw": 150, "scale_factor": 1}]
