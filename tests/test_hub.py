@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from admm import AnswerStatus, Coupling, Quantity, Question, Settings, solve
 from admm.couplings import Layout
 from subproblems import Builder, QPAgent
+from subproblems.community import compile_community
 from subproblems.devices import CHP, below_minimum_load
 from subproblems.hub import Hub
 from tests.device_reference import COUPLING, QUANTITIES, Prices, Store, columns, compiled, horizon, prices, store_part
@@ -303,7 +304,11 @@ def test_balances_levels_and_ramps_hold_whatever_the_hub(rated, electric, ramp, 
 
 def test_boundary_is_keyed_by_coupling_and_quantity():
     qp = compiled_hub([DUAL | {"demand_kw": 10}], 3, gas_connection_kw=50)
-    assert set(qp.boundary) == {(COUPLING, quantity) for quantity in QUANTITIES} | {(GAS_COUPLING, "gas_mw")}
+    electric = {(COUPLING, quantity) for quantity in QUANTITIES}
+    assert set(qp.boundary) == electric | {(GAS_COUPLING, "gas_mw")}
+    hub = Hub(import_limit_kw=50, export_limit_kw=50, gas_connection_kw=50, devices=[DUAL | {"demand_kw": 10}])
+    one = compile_community("hub", hub, horizon(3), columns(3), COUPLING)
+    assert set(one.boundary) == electric | {(COUPLING, "gas_mw")}
     units = {block.name: block.unit for block in qp.variables}
     assert units["connection.gas_mw"] == "MW" and units["connection.emissions_kg"] == "kg"
 
