@@ -14,6 +14,7 @@ from subproblems.calls import begin, lags, later
 from subproblems.devices import Device
 from subproblems.port import GAS, HEAT, Award, Carrier, Flow, Port, Responder
 from subproblems.quadratic_program import Block
+from subproblems.reservoir import Reservoir
 
 CONNECTION = "connection"
 KW_PER_MW = 1000.0
@@ -72,16 +73,6 @@ def tie(
     builder.rows(f"{CONNECTION}: {words}", [(block, KW_PER_MW), *less], constant_kw, constant_kw, scale=scale)
 
 
-def add_heat_balance(builder: Builder, flow: Flow) -> None:
-    """What is taken is given: the sum of all flows of heat is 0 in every period."""
-    builder.rows("heat balance", flow.terms, -flow.constant_kw, -flow.constant_kw, scale=heat_size_kw(flow))
-
-
-def heat_size_kw(flow: Flow) -> float:
-    """A typical size of the heat that changes hands; sources and uses both count in the flow's nominal size."""
-    return flow.nominal_kw / 2 or 1.0
-
-
 @dataclass(frozen=True)
 class Fence:
     """What the balances while flexibility is called need to know; gas: None without a gas connection."""
@@ -93,36 +84,47 @@ class Fence:
     gas: GasConnection | None = None
 
 
+def add_heat_balance(fence: Fence) -> None:
+    """What is taken is given: the sum of all flows of heat, where there are any, is 0 in every period."""
+    flow = fence.port.flows.get(HEAT)
+    if flow is not None:
+        fence.builder.rows("heat balance", flow.terms, -flow.constant_kw, -flow.constant_kw, scale=heat_size_kw(flow))
+
+
+def heat_size_kw(flow: Flow) -> float:
+    """A typical size of the heat that changes hands; sources and uses both count in the flow's nominal size."""
+    return flow.nominal_kw / 2 or 1.0
+
+
 def add_call_balances(fence: Fence) -> None:
     """While a call of electric flexibility runs, heat stays in balance and gas within its connection.
 
-    Responders (boilers, the heat store, a heat dump) leave their schedules for it by r_k[t] in the k-th period of
-    a call that began in t: sum over awards of takes award[t] + sum over responders of takes r_k[t] = 0 for heat.
+    Responders leave their schedules for it: in the k-th period of a call that began in t, boilers and heat dumps
+    by r_k[t], and the heat store takes what all others give beyond their schedules, so the balance holds.
+    Without a store the others' sum must be 0.
     """
     for direction, awards in (("up", fence.port.up), ("down", fence.port.down)):
         answered = [award for award in awards if award.takes]
         needs_heat = any(HEAT in award.takes for award in answered)
         responders = fence.port.responders if needs_heat else ()
-        responses = [_add_responses(fence, direction, each) for each in responders]
+        store = next((each for each in responders if each.reservoir is not None), None)
+        stored: list[list[Term]] = []
         for lag, words in lags(fence.periods, fence.product_periods):
-            moves = [(each, blocks[lag]) for each, blocks in zip(responders, responses, strict=True)]
-            for carrier, name in ((HEAT, "heat balance"), (GAS, f"{CONNECTION}: gas limit")):
-                extra = _extra(carrier, answered, moves, lag, fence.periods)
-                if extra:
-                    _add_call_rows(fence, f"{name} with {direction} flexibility called{words}", carrier, extra, lag)
-
-
-def _add_call_rows(fence: Fence, name: str, carrier: Carrier, extra: list[Term], lag: int) -> None:
-    """Extra heat is 0; gas and extra gas are within the connection."""
-    if carrier == HEAT:
-        fence.builder.rows(name, extra, 0.0, 0.0, scale=heat_size_kw(fence.port.flows[HEAT]))
-    elif fence.gas is not None:
-        terms = [(fence.gas.block, KW_PER_MW * later(fence.periods, lag)), *extra]
-        fence.builder.rows(name, terms, -np.inf, fence.gas.limit_kw, scale=fence.gas.size_kw)
+            called = f"with {direction} flexibility called{words}"
+            moves = [(r, _add_response(fence, called, direction, r, lag)) for r in responders if r is not store]
+            gas, heat = (_extra(carrier, answered, moves, lag, fence.periods) for carrier in (GAS, HEAT))
+            if gas:
+                _add_gas_rows(fence, called, gas, lag)
+            if store is not None:
+                stored.append([(block, -coefficient) for block, coefficient in heat])
+                _add_store_rows(fence, called, store, stored)
+            elif heat:
+                size_kw = heat_size_kw(fence.port.flows[HEAT])
+                fence.builder.rows(f"heat balance {called}", heat, 0.0, 0.0, scale=size_kw)
 
 
 def _extra(
-    carrier: Carrier, awards: Sequence[Award], responses: Sequence[tuple[Responder, Block]], lag: int, periods: int
+    carrier: Carrier, awards: Sequence[Award], moves: Sequence[tuple[Responder, Block]], lag: int, periods: int
 ) -> list[Term]:
     """What is taken of a carrier beyond the schedule, `lag` periods after a call began; rows (periods - lag)."""
     terms: list[Term] = [
@@ -130,40 +132,54 @@ def _extra(
         for award in awards
         if carrier in award.takes
     ]
-    return terms + [(block, each.takes[carrier]) for each, block in responses if carrier in each.takes]
+    rest = sp.eye_array(periods - lag)
+    return terms + [(block, each.takes[carrier] * rest) for each, block in moves if carrier in each.takes]
 
 
-def _add_responses(fence: Fence, direction: str, each: Responder) -> list[Block]:
-    """The responder's deviations r_k, by k, within its power and, for a store, within its levels."""
-    builder, periods = fence.builder, fence.periods
-    size_kw, blocks = float(np.maximum(each.most_kw, -each.least_kw).max()), []
-    for lag, words in lags(periods, fence.product_periods):
-        name = f"{each.name}.{direction}_response{f'_{lag + 1}' if lag else ''}_kw"
-        block = builder.variable(name, periods - lag, unit="kW", scale=size_kw)
-        rows = f"{each.name}: power with {direction} flexibility called{words}"
-        terms = [(each.power, later(periods, lag)), (block, 1.0)]
-        builder.rows(rows, terms, each.least_kw[lag:], each.most_kw[lag:], scale=size_kw)
-        blocks.append(block)
-        if each.reservoir is not None and each.state is not None:
-            _add_level_rows(fence, direction, each, blocks, words)
-    return blocks
+def _add_response(fence: Fence, called: str, direction: str, each: Responder, lag: int) -> Block:
+    """The responder's r_k, within its power."""
+    size_kw = float(np.maximum(each.most_kw, -each.least_kw).max())
+    name = f"{each.name}.{direction}_response{f'_{lag + 1}' if lag else ''}_kw"
+    block = fence.builder.variable(name, fence.periods - lag, unit="kW", scale=size_kw)
+    terms = [(each.power, later(fence.periods, lag)), (block, 1.0)]
+    fence.builder.rows(f"{each.name}: power {called}", terms, each.least_kw[lag:], each.most_kw[lag:], scale=size_kw)
+    return block
 
 
-def _add_level_rows(fence: Fence, direction: str, each: Responder, blocks: Sequence[Block], words: str) -> None:
-    """floor[t+k] <= state[t+k] + sum over j of keep^(k-j) change r_j[t] <= upper[t+k], with k the last of j.
+def _add_gas_rows(fence: Fence, called: str, extra: list[Term], lag: int) -> None:
+    """Gas and extra gas are within the connection."""
+    gas = fence.gas
+    if gas is not None:
+        terms = [(gas.block, KW_PER_MW * later(fence.periods, lag)), *extra]
+        name = f"{CONNECTION}: gas limit {called}"
+        fence.builder.rows(name, terms, -np.inf, gas.limit_kw, scale=gas.size_kw)
 
-    floor is the least level from which the store can do all that it must later, with every heat source of the
-    hub at full power and heat loads that can wait at rest.
+
+def _add_store_rows(fence: Fence, called: str, store: Responder, stored: Sequence[list[Term]]) -> None:
+    """least <= power[t+k] + s_k[t] <= most, and with x the level that is scheduled
+
+    floor[t+k] <= x[t+k] + sum over j = 0 ... k of keep^(k-j) change s_j[t] <= upper[t+k], k the last of j.
+
+    stored: for each j the terms of s_j, what the store takes beyond its schedule. floor: the least level from which
+    it can do all that it must later, with every heat source at full power and heat loads that can wait at rest.
     """
-    reservoir, leg, lag = each.reservoir, each.reservoir.legs[0], len(blocks) - 1
-    spare_kw = -fence.port.flows[HEAT].least_kw
-    filled = replace(reservoir, legs=(replace(leg, maximum_kw=np.minimum(leg.maximum_kw, spare_kw)),))
-    floor = np.minimum(filled.floor(), reservoir.upper)
-    rest = fence.periods - lag
-    terms: list[Term] = [(each.state, later(fence.periods, lag))]
-    for j, block in enumerate(blocks):
+    builder, reservoir, lag = fence.builder, store.reservoir, len(stored) - 1
+    leg, rest, shift = reservoir.legs[0], fence.periods - lag, later(fence.periods, lag)
+    size_kw = leg.nominal_kw
+    limits_kw = (store.least_kw[lag:], store.most_kw[lag:])
+    builder.rows(f"{store.name}: power {called}", [(store.power, shift), *stored[-1]], *limits_kw, scale=size_kw)
+    moved: list[Term] = []
+    for j, terms in enumerate(stored):
         kept = np.prod([reservoir.keep[i : i + rest] for i in range(j + 1, lag + 1)], axis=0)
-        moved = sp.diags_array(kept * leg.change[j : j + rest]) @ sp.eye_array(rest, block.length)
-        terms.append((block, moved))
-    rows = f"{each.name}: {reservoir.state_words} with {direction} flexibility called{words}"
-    fence.builder.rows(rows, terms, floor[lag:], reservoir.upper[lag:], scale=reservoir.scale)
+        change = sp.diags_array(kept * leg.change[j : j + rest])
+        moved += [(block, change @ coefficient.tocsr()[:rest]) for block, coefficient in terms]
+    floor = _floor_of_store(fence, reservoir)
+    name, terms = f"{store.name}: {reservoir.state_words} {called}", [(store.state, shift), *moved]
+    builder.rows(name, terms, floor[lag:], reservoir.upper[lag:], scale=reservoir.scale)
+
+
+def _floor_of_store(fence: Fence, reservoir: Reservoir) -> np.ndarray:
+    """See above; where the store cannot do what it must even so, the schedule says why, not the calls."""
+    spare_kw = -fence.port.flows[HEAT].least_kw
+    leg = replace(reservoir.legs[0], maximum_kw=np.minimum(reservoir.legs[0].maximum_kw, spare_kw))
+    return np.minimum(replace(reservoir, legs=(leg,)).floor(), reservoir.upper)

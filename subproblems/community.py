@@ -25,7 +25,7 @@ from subproblems.calls import begin, lags, later
 from subproblems.devices import AnyDevice, Resolver
 from subproblems.devices.attributes import Attributes, number
 from subproblems.horizon import Horizon
-from subproblems.port import ELECTRICITY, GAS, HEAT, Flow, Port, join, terms_of
+from subproblems.port import ELECTRICITY, GAS, Flow, Port, join, terms_of
 from subproblems.quadratic_program import Block, QuadraticProgram
 
 
@@ -130,8 +130,7 @@ def compile_community(
         builder.boundary(gas_coupling or coupling, "gas_mw", gas.block)
         blocks["gas_mw"], sizes_mw["gas_mw"] = gas.block, gas.size_kw / KW_PER_MW
         fence = replace(fence, gas=gas)
-    if HEAT in port.flows:
-        add_heat_balance(builder, port.flows[HEAT])
+    add_heat_balance(fence)
     add_call_balances(fence)
     if factors is not None:
         _add_emissions(builder, blocks, sizes_mw, factors, horizon.hours)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import cvxpy as cp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from admm import AnswerStatus, Coupling, Quantity, Question
+from admm import AnswerStatus, Coupling, Quantity, Question, Settings, solve
 from admm.couplings import Layout
-from subproblems import QPAgent
+from subproblems import Builder, QPAgent
+from subproblems.community import compile_community
 from subproblems.devices import CHP, below_minimum_load
 from subproblems.hub import Hub
 from tests.device_reference import COUPLING, QUANTITIES, Prices, Store, columns, compiled, horizon, prices, store_part
 from tests.independent_hub import GAS_COUPLING, HubModel, compiled_hub, solve_hub
-from tests.tolerances import EXACT, SOLVER
+from tests.tolerances import EXACT, OF_TURNOVER, SOLVER
 
 POWER_KW = 1e-3
 OVERSHOOT = 1.05
@@ -42,10 +44,10 @@ def cop(outdoor: np.ndarray) -> np.ndarray:
     return np.minimum(np.maximum(3.2 + 0.1 * (outdoor - 7), 1.5), 6.0)
 
 
-def reference(n: int, hours: float, product: int, *, gas_limit_kw: float = 1e5, ramp_kw_per_h=None) -> HubModel:
+def reference(n: int, hours: float, product: int, *, gas_limit_kw=1e5, ramp_kw_per_h=None, run_cost=0.01) -> HubModel:
     """CHP, boiler, heat pump, tank and heat load with the data above."""
     series, model = profiles(n), HubModel(n, hours, product, gas_limit_kw)
-    model.chp(100.0, 0.35, 0.5, 0.01, ramp_kw_per_h)
+    model.chp(100.0, 0.35, 0.5, run_cost, ramp_kw_per_h)
     model.boiler(300.0, 0.9)
     model.heat_pump(40.0, cop(series["out"]))
     model.store(300, 90, 110, 0.02, 120, 120)
@@ -198,6 +200,34 @@ def test_flexibility_of_a_heat_pump_is_backed_by_stored_heat(minutes, expected_k
     assert 1000 * schedule["connection.flex_up_mw"][0] == pytest.approx(expected_kw, abs=POWER_KW)
 
 
+def test_stored_heat_that_cannot_come_back_in_time_is_not_offered():
+    """128 kW of heat in every hour, 144 from the heat pump at full power, and a full tank of 128 kWh that must end at
+    64. In the first, cheap hour 40 kW keep it full. Two later hours can add 16 kWh each, so a call may take all but
+    32 kWh: 96 kWh or 30 kW x COP 3.2 are on offer and not 40 kW."""
+    devices = [PUMP | {"outdoor_temperature_degc": 7, "max_kw": 45}, HEAT | {"power_kw": 128, "scale_factor": 1}]
+    store = {"capacity_kwh": 128, "charge_kw": 500, "discharge_kw": 500, "loss_per_h": 0, "initial_share": 1}
+    qp = compiled_hub([*devices, TANK | store | {"end_share": 0.5}], 3)
+    asked = Prices(np.array([1.0, 9.0, 9.0]), np.array([3.0, 0.0, 0.0]), np.zeros(3))
+    _, schedule = solve_hub(qp, asked, 0.0, 1.0)
+    assert schedule["hp.power_kw"][0] == pytest.approx(40, abs=POWER_KW)
+    assert 1000 * schedule["connection.flex_up_mw"][0] == pytest.approx(30, abs=POWER_KW)
+
+
+def test_extra_gas_of_a_substitution_fits_the_gas_connection():
+    """Of the 6 kW that gas could replace, a connection of 5.1 kW holds 3, as 1.7 kWh of gas replace one."""
+    qp = compiled_hub([DUAL | {"demand_kw": 10}], 1, gas_connection_kw=5.1)
+    _, schedule = solve_hub(qp, Prices(np.array([30.0]), np.array([5.0]), np.zeros(1)), GAS_EUR_PER_MWH, 1.0)
+    assert 1000 * schedule["connection.flex_up_mw"] == pytest.approx([3], abs=POWER_KW)
+
+
+def test_heat_of_a_called_chp_goes_where_it_may():
+    """A CHP at rest gives 1.4286 kW of heat per kW when it is called: a cooler of 60 kW holds 42 kW of electricity."""
+    qp = compiled_hub([CHP_DATA, DUMP], 1, gas_connection_kw=900)
+    _, schedule = solve_hub(qp, Prices(np.array([30.0]), np.array([5.0]), np.zeros(1)), GAS_EUR_PER_MWH, 1.0)
+    assert schedule["chp.power_kw"] == pytest.approx([0], abs=POWER_KW)
+    assert 1000 * schedule["connection.flex_up_mw"] == pytest.approx([42], abs=POWER_KW)
+
+
 def test_ramps_hold_also_where_a_call_begins_and_ends():
     """A ramp of 20 kW/h and a schedule at rest: at most 20 kW of up flexibility, in the first period too."""
     devices = [CHP_DATA | {"ramp_kw_per_h": 20}, BOILER, HEAT | {"power_kw": 150, "scale_factor": 1}]
@@ -274,7 +304,11 @@ def test_balances_levels_and_ramps_hold_whatever_the_hub(rated, electric, ramp, 
 
 def test_boundary_is_keyed_by_coupling_and_quantity():
     qp = compiled_hub([DUAL | {"demand_kw": 10}], 3, gas_connection_kw=50)
-    assert set(qp.boundary) == {(COUPLING, quantity) for quantity in QUANTITIES} | {(GAS_COUPLING, "gas_mw")}
+    electric = {(COUPLING, quantity) for quantity in QUANTITIES}
+    assert set(qp.boundary) == electric | {(GAS_COUPLING, "gas_mw")}
+    hub = Hub(import_limit_kw=50, export_limit_kw=50, gas_connection_kw=50, devices=[DUAL | {"demand_kw": 10}])
+    one = compile_community("hub", hub, horizon(3), columns(3), COUPLING)
+    assert set(one.boundary) == electric | {(COUPLING, "gas_mw")}
     units = {block.name: block.unit for block in qp.variables}
     assert units["connection.gas_mw"] == "MW" and units["connection.emissions_kg"] == "kg"
 
@@ -341,3 +375,33 @@ def test_everything_is_about_one_per_unit_of_its_scale():
     coefficients = np.abs((qp.A.multiply(qp.variable_scale[None, :]) / qp.row_scale[:, None]).tocsr().data)
     coefficients = coefficients[coefficients > 0]
     assert coefficients.max() < 10 and coefficients.min() > 0.02
+
+
+@pytest.mark.parametrize("solver", ["osqp", "piqp"])
+@pytest.mark.parametrize("operators", [("grids", "grids"), ("dso", "gas")])
+def test_a_hub_agrees_with_its_operators_on_all_carriers(operators, solver):
+    """One operator of both grids, or one each: 60 + 200 p EUR/MWh of electricity, 40 + 20 gas of gas, 10 of up
+    flexibility. The optimum is that of the model written another way, with these costs in place of prices."""
+    n, asked = 4, Prices(np.full(4, 60.0), np.full(4, 10.0), np.zeros(4))
+    qp = compiled_hub([CHP_DATA, BOILER, PUMP, TANK, HEAT], n, columns(n, **profiles(n)), gas_connection_kw=900)
+    costs = {("p_mw", COUPLING): (60.0, 100.0), ("flex_up_mw", COUPLING): (-10.0, 0.0)}
+    costs |= {("flex_down_mw", COUPLING): (0.0, 0.0), ("gas_mw", GAS_COUPLING): (40.0, 10.0)}
+    builders = {name: Builder(name) for name in operators}
+    for (quantity, coupling), (linear, quadratic) in costs.items():
+        builder = builders[operators[0 if coupling == COUPLING else 1]]
+        block = builder.variable(quantity, n, -2.0, 2.0, unit="MW", scale=0.1)
+        builder.cost(block, linear=linear, quadratic=quadratic)
+        builder.boundary(coupling, quantity, block)
+    agents = {"hub": QPAgent(qp, solver=solver)}
+    agents |= {name: QPAgent(builder.build(), solver=solver) for name, builder in builders.items()}
+    electric = [Quantity(quantity, n, scale=0.1, price_scale=50.0) for quantity in QUANTITIES]
+    gas = [Quantity("gas_mw", n, scale=0.3, price_scale=40.0)]
+    couplings = [Coupling(COUPLING, "hub", operators[0], electric), Coupling(GAS_COUPLING, "hub", operators[1], gas)]
+    result = solve(agents, couplings, settings=Settings(max_iterations=300))
+    model = reference(n, 1.0, 1, gas_limit_kw=900.0, run_cost=0.0)
+    drawn, burnt = (model.taken[carrier] / 1000 for carrier in ("electricity", "gas"))
+    model.cost = model.cost + 100.0 * cp.sum_squares(drawn) + 10.0 * cp.sum_squares(burnt)
+    optimum = model.optimum(asked, GAS_EUR_PER_MWH)
+    turnover = sum(float(np.abs(v.price * v.lower).sum()) for q in result.boundary.values() for v in q.values())
+    assert result.converged
+    assert result.objective == pytest.approx(optimum, abs=OF_TURNOVER * turnover)

@@ -13,7 +13,7 @@ from pydantic import model_validator
 from subproblems.builder import Builder, previous
 from subproblems.devices.attributes import flag, number
 from subproblems.devices.base import Device, Resolver
-from subproblems.devices.ranges import add_range_flexibility
+from subproblems.devices.ranges import add_power, add_range_flexibility
 from subproblems.horizon import Horizon
 from subproblems.port import ELECTRICITY, GAS, HEAT, Flow, Port
 from subproblems.quadratic_program import Block
@@ -51,15 +51,8 @@ class CHP(Device):
         return self
 
     def add(self, builder: Builder, horizon: Horizon, series: Resolver, product_periods: int = 1) -> Port:
-        power = builder.variable(
-            f"{self.name}.power_kw",
-            horizon.periods,
-            0.0,
-            self.rated_kw,
-            unit="kW",
-            scale=self.rated_kw,
-            bound_name=f"{self.name}: electric power limits",
-        )
+        most_kw = np.full(horizon.periods, self.rated_kw)
+        power = add_power(builder, f"{self.name}.power_kw", most_kw, "electric power limits")
         builder.cost(power, linear=horizon.hours * self.run_cost_eur_per_kwh)
         port = self._port(power)
         if self.flexible:

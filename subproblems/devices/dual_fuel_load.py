@@ -10,7 +10,7 @@ import numpy as np
 from subproblems.builder import Builder
 from subproblems.devices.attributes import Series, flag, number, series
 from subproblems.devices.base import Device, Resolver
-from subproblems.devices.ranges import add_range_flexibility
+from subproblems.devices.ranges import add_power, add_range_flexibility
 from subproblems.horizon import Horizon
 from subproblems.port import ELECTRICITY, GAS, Flow, Port
 
@@ -32,15 +32,7 @@ class DualFuelLoad(Device):
         demand_kw = self.values("demand_kw", horizon, series)
         most_kw = self.gas_share * demand_kw
         size_kw, none_kw = float(most_kw.max()) or 1.0, np.zeros(horizon.periods)
-        replaced = builder.variable(
-            f"{self.name}.replaced_kw",
-            horizon.periods,
-            0.0,
-            most_kw,
-            unit="kW",
-            scale=size_kw,
-            bound_name=f"{self.name}: share that gas can meet",
-        )
+        replaced = add_power(builder, f"{self.name}.replaced_kw", most_kw, "share that gas can meet")
         flows = {
             ELECTRICITY: Flow(((replaced, -1.0),), demand_kw, float(demand_kw.max())),
             GAS: Flow(((replaced, self.gas_kwh_per_kwh),), none_kw, self.gas_kwh_per_kwh * size_kw),

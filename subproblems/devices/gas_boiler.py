@@ -9,6 +9,7 @@ import numpy as np
 from subproblems.builder import Builder
 from subproblems.devices.attributes import number
 from subproblems.devices.base import Device, Resolver
+from subproblems.devices.ranges import add_power
 from subproblems.horizon import Horizon
 from subproblems.port import GAS, HEAT, Flow, Port, Responder
 
@@ -22,17 +23,9 @@ class GasBoiler(Device):
     efficiency: float = number("heat per gas (HHV)", "", 0.9, gt=0, le=1)
 
     def add(self, builder: Builder, horizon: Horizon, series: Resolver, product_periods: int = 1) -> Port:
-        heat = builder.variable(
-            f"{self.name}.heat_kw",
-            horizon.periods,
-            0.0,
-            self.max_heat_kw,
-            unit="kW",
-            scale=self.max_heat_kw,
-            bound_name=f"{self.name}: heat limits",
-        )
         none_kw, gas = np.zeros(horizon.periods), 1 / self.efficiency
         most_kw = none_kw + self.max_heat_kw
+        heat = add_power(builder, f"{self.name}.heat_kw", most_kw, "heat limits")
         flows = {
             GAS: Flow(((heat, gas),), none_kw, gas * self.max_heat_kw),
             HEAT: Flow(((heat, -1.0),), none_kw, self.max_heat_kw, least_kw=-most_kw),

@@ -9,6 +9,7 @@ import numpy as np
 from subproblems.builder import Builder
 from subproblems.devices.attributes import number
 from subproblems.devices.base import Device, Resolver
+from subproblems.devices.ranges import add_power
 from subproblems.horizon import Horizon
 from subproblems.port import HEAT, Flow, Port, Responder
 
@@ -21,15 +22,8 @@ class HeatDump(Device):
     max_heat_kw: float = number("greatest heat that can be thrown away", "kW (heat)", gt=0)
 
     def add(self, builder: Builder, horizon: Horizon, series: Resolver, product_periods: int = 1) -> Port:
-        heat = builder.variable(
-            f"{self.name}.heat_kw",
-            horizon.periods,
-            0.0,
-            self.max_heat_kw,
-            unit="kW",
-            scale=self.max_heat_kw,
-            bound_name=f"{self.name}: heat limits",
-        )
         none_kw = np.zeros(horizon.periods)
-        responder = Responder(self.name, heat, none_kw, none_kw + self.max_heat_kw, {HEAT: 1.0})
+        most_kw = none_kw + self.max_heat_kw
+        heat = add_power(builder, f"{self.name}.heat_kw", most_kw, "heat limits")
+        responder = Responder(self.name, heat, none_kw, most_kw, {HEAT: 1.0})
         return Port({HEAT: Flow(((heat, 1.0),), none_kw, self.max_heat_kw)}, responders=(responder,))

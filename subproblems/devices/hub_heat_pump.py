@@ -11,7 +11,7 @@ from subproblems.builder import Builder
 from subproblems.devices.attributes import flag
 from subproblems.devices.base import Resolver
 from subproblems.devices.heat_pump import HeatPumpUnit
-from subproblems.devices.ranges import add_range_flexibility
+from subproblems.devices.ranges import add_power, add_range_flexibility
 from subproblems.horizon import Horizon
 from subproblems.port import ELECTRICITY, HEAT, Flow, Port
 
@@ -25,29 +25,20 @@ class HubHeatPump(HeatPumpUnit):
 
     def add(self, builder: Builder, horizon: Horizon, series: Resolver, product_periods: int = 1) -> Port:
         cop = self.cop(self.values("outdoor_temperature_degc", horizon, series))
-        power = builder.variable(
-            f"{self.name}.power_kw",
-            horizon.periods,
-            0.0,
-            self.max_kw,
-            unit="kW",
-            scale=self.max_kw,
-            bound_name=f"{self.name}: electric power limits",
-        )
         none_kw = np.zeros(horizon.periods)
-        heat_kw = cop * self.max_kw
+        most_kw, heat_kw = none_kw + self.max_kw, cop * self.max_kw
+        power = add_power(builder, f"{self.name}.power_kw", most_kw, "electric power limits")
         flows = {
             ELECTRICITY: Flow(((power, 1.0),), none_kw, self.max_kw),
             HEAT: Flow(((power, -cop),), none_kw, float(heat_kw.max()), least_kw=-heat_kw),
         }
         if not self.flexible:
             return Port(flows)
-        limits_kw = (none_kw, none_kw + self.max_kw)
         awards = add_range_flexibility(
             builder,
             self.name,
             power,
-            limits_kw,
+            (none_kw, most_kw),
             product_periods,
             consumes=True,
             scale_kw=self.max_kw,

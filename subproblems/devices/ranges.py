@@ -1,4 +1,4 @@
-"""Flexibility of a power that is free within a range and fills no store of its own."""
+"""Powers that are free within a range and fill no store of their own, and their flexibility."""
 
 from __future__ import annotations
 
@@ -10,6 +10,20 @@ from subproblems.builder import Builder
 from subproblems.calls import begin, lags, later
 from subproblems.port import Award, Carrier
 from subproblems.quadratic_program import Block
+
+
+def add_power(builder: Builder, name: str, most_kw: np.ndarray, words: str) -> Block:
+    """Add 0 <= power[t] <= most_kw[t] under the name "device.variable_kw"; words: what messages call the limits."""
+    device = name.partition(".")[0]
+    return builder.variable(
+        name,
+        most_kw.size,
+        0.0,
+        most_kw,
+        unit="kW",
+        scale=float(most_kw.max()) or 1.0,
+        bound_name=f"{device}: {words}",
+    )
 
 
 def add_range_flexibility(
