@@ -26,6 +26,12 @@ CORRECT_ABOVE_BAR = 1e-4
 FINAL_BAR = 1e-3
 """Error at the hubs' schedule at which `model_error` is 1."""
 DEFAULT_SCALE_MW = 1.0
+FIRST_DAMPING, DAMPING_GROWTH, LARGEST_DAMPING = 0.02, 8.0, 1e3
+"""EUR/bar^4: curvature that holds set pressures near the operating point where corrections do not settle."""
+SETTLES = 0.5
+"""Share of its last error to which a correction must bring a period, or it is damped more."""
+MOVED_BAR = 1e-2
+"""Change of a set pressure from which a correction counts as moving it."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,7 @@ class GasProgram(FlowProgram):
         drawn = np.stack([*self.boundary.values(), *self._gate_pi, *self._outlet_pi], axis=1)
         self._draws = drawn if self._linepack is None else np.tile(drawn.reshape(1, -1), (model.periods, 1))
         self._state: GasState | None = None
+        self._damping, self._last_error_bar = np.zeros(model.periods), np.full(model.periods, np.inf)
         self.affine: AffineGas | None = None
 
     @property
@@ -189,8 +196,24 @@ class GasProgram(FlowProgram):
         return self.points(self.first_x())
 
     def points(self, x: np.ndarray) -> GasState:
-        self._state = self.exact_flow(x)
+        before, self._state = self._state, self.exact_flow(x)
+        if before is not None:
+            controlled = np.concatenate([self.model.grid.gate_nodes, self.model.grid.outlet_nodes])
+            moved = np.abs(self._state.p_bar - before.p_bar)[:, controlled].max(axis=1) > MOVED_BAR
+            self._damp(np.abs(self.pressure_bar(x) - self._state.p_bar).max(axis=1), moved)
         return self._state
+
+    def _damp(self, error_bar: np.ndarray, moved: np.ndarray) -> None:
+        """More damping for the periods that the last correction has not brought nearer though it moved what is set.
+
+        With prices that differ between gates, or with linepack between periods, set pressures may go from one end
+        of their range to the other with every tangent. Damping vanishes at the operating point: it costs nothing.
+        """
+        nearer = error_bar <= SETTLES * self._last_error_bar
+        stuck = (error_bar > CORRECT_ABOVE_BAR) & ~nearer & moved
+        grown = np.clip(DAMPING_GROWTH * self._damping, FIRST_DAMPING * self.model.hours, LARGEST_DAMPING)
+        self._damping = np.where(stuck, grown, np.where(nearer, SETTLES, 1.0) * self._damping)
+        self._last_error_bar = error_bar
 
     def consumption(self, x: np.ndarray) -> np.ndarray:
         """Of every node at x, (T, n), MW."""
@@ -231,11 +254,13 @@ class GasProgram(FlowProgram):
     # ----------------------------------------------------------------------- rows
 
     def linearised(self, points: GasState | None = None, masks: Sequence[np.ndarray] | None = None) -> QuadraticProgram:
-        self.affine = self._gas_rows.at(self.first_points() if points is None else points)
+        points = self.first_points() if points is None else points
+        self.affine = self._gas_rows.at(points)
         assembly = Assembly(f"gas operator '{self.model.name}'", self.columns)
         self._add_hub_rows(assembly)
         self._add_gates(assembly)
         self._add_compressors(assembly)
+        self._add_damping(assembly, points)
         self.limits = list(self._limits())
         for i, limit in enumerate(self.limits):
             limit.add(assembly, None if masks is None else masks[i])
@@ -271,6 +296,14 @@ class GasProgram(FlowProgram):
             assembly.combine(label, [(at, 1.0)], lower, upper, max(upper - lower, 1.0))
         cost = self.model.grid.column(self.model.grid.compressors, "cost_eur_per_mwh")
         self._add_cost(assembly, self.affine.compressor, np.tile(self.model.hours * cost, (self.model.periods, 1)))
+
+    def _add_damping(self, assembly: Assembly, point: GasState) -> None:
+        """1/2 damping (pi - pi0)^2 for the pressures that the operator sets."""
+        controlled = [*self.model.grid.gate_nodes, *self.model.grid.outlet_nodes]
+        for node, at in zip(controlled, (*self._gate_pi, *self._outlet_pi), strict=True):
+            pi0, weight = point.p_bar[:, node] ** 2, self._damping
+            assembly.quadratic_cost(at, weight / 2)
+            assembly.linear_cost(at, -weight * pi0, float(weight @ pi0**2) / 2)
 
     def _add_cost(self, assembly: Assembly, flow: Affine, eur_per_mw: np.ndarray) -> None:
         slope = np.einsum("te,tek->tk", eur_per_mw, flow.slope)
