@@ -3,7 +3,8 @@
 Darcy and Weisbach's equation with the state equation p = density Z R T, along a pipe i -> j of length l and inner
 diameter d (all SI; m in kg/s; pi = p^2, absolute; p_m the mean pressure along the pipe):
 
-    (1 - h / Z) pi_i - (1 + h / Z) pi_j = Z (K m |m| + L m),      Z = Z(p_m),   p_m = 2/3 (p_i + p_j - p_i p_j / (p_i + p_j))
+    (1 - h / Z) pi_i - (1 + h / Z) pi_j = Z (K m |m| + L m)
+    Z = Z(p_m),   p_m = 2/3 (p_i + p_j - p_i p_j / (p_i + p_j))
     K = 16 R T / pi^2 (lambda l / d^5 + zeta / d^4),   1 / sqrt(lambda) = 1.14 + 2 lg(d / k)     (Nikuradse, rough)
     L = 16 R T / pi^2 (l / d^5) 16 pi mu d                                                       (64 / Re, laminar)
     h = g (height_j - height_i) / (R T)
@@ -148,10 +149,14 @@ class GasFlow:
         found = []
         for t in range(demand_mw.shape[0]):
             here = slice(t, t + 1)
-            state = self._state(demand_mw[here], *self._newton(demand_mw[here], *(a[here] for a in begin), linepack), linepack)
+            state = self._state(
+                demand_mw[here], *self._newton(demand_mw[here], *(a[here] for a in begin), linepack), linepack
+            )
             linepack = Linepack(linepack.hours, content_mwh(self.grid, state.p_bar)[0])
             found.append(state)
-        return GasState(*(np.concatenate([getattr(one, key) for one in found]) for key in GasState.__dataclass_fields__))
+        return GasState(
+            *(np.concatenate([getattr(one, key) for one in found]) for key in GasState.__dataclass_fields__)
+        )
 
     def _first_state(self, demand_mw: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Squared pressures, flows of pipes and compressors to begin with: no flow at all, at the highest pressure."""
@@ -174,7 +179,9 @@ class GasFlow:
         for _ in range(MOST_STEPS):
             left, (near, far, z) = self._pipe_residual(pi, flow)
             balance = self._balance(demand, pi, flow, lifted, linepack)[:, self._free]
-            done = (np.abs(left).max(axis=1, initial=0) < RESIDUAL_BAR2) & (np.abs(balance).max(axis=1, initial=0) < RESIDUAL_MW)
+            done = (np.abs(left).max(axis=1, initial=0) < RESIDUAL_BAR2) & (
+                np.abs(balance).max(axis=1, initial=0) < RESIDUAL_MW
+            )
             if done.all():
                 break
             slope = z * (2 * self.law.square * np.maximum(sizes, LEAST_FLOW_MW) + self.law.linear)

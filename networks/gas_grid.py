@@ -50,7 +50,10 @@ class GasProperties:
 
 @dataclass(frozen=True)
 class GasNode:
-    """A row of the node table. demand_mw: at peak, negative where gas is fed in. profile: the kind of its demand, such as "residential"."""
+    """A row of the node table. demand_mw: at peak, negative where gas is fed in.
+
+    profile: the kind of its demand, such as "residential".
+    """
 
     name: str
     p_min_bar_g: float
@@ -173,13 +176,19 @@ class GasGrid:
     def _check_pressures(self) -> None:
         for what, rows in (("node", self.nodes), ("gate", self.gates)):
             for row in rows:
-                self._in_order(f"{what} '{row.name}'", ("p_min_bar_g", row.p_min_bar_g), ("p_max_bar_g", row.p_max_bar_g))
+                self._in_order(
+                    f"{what} '{row.name}'", ("p_min_bar_g", row.p_min_bar_g), ("p_max_bar_g", row.p_max_bar_g)
+                )
         for gate in self.gates:
             node, here = self.nodes[self.node(gate.node)], f"gate '{gate.name}'"
             self._in_order(here, ("p_min_bar_g", gate.p_min_bar_g), ("p_set_bar_g", gate.p_set_bar_g))
             self._in_order(here, ("p_set_bar_g", gate.p_set_bar_g), ("p_max_bar_g", gate.p_max_bar_g))
-            self._in_order(here, ("p_set_bar_g", gate.p_set_bar_g), (f"node '{node.name}' p_max_bar_g", node.p_max_bar_g))
-            self._in_order(here, (f"node '{node.name}' p_min_bar_g", node.p_min_bar_g), ("p_max_bar_g", gate.p_max_bar_g))
+            self._in_order(
+                here, ("p_set_bar_g", gate.p_set_bar_g), (f"node '{node.name}' p_max_bar_g", node.p_max_bar_g)
+            )
+            self._in_order(
+                here, (f"node '{node.name}' p_min_bar_g", node.p_min_bar_g), ("p_max_bar_g", gate.p_max_bar_g)
+            )
         ambient = self.ambient_bar
         for node, around in zip(self.nodes, ambient, strict=True):
             if node.p_min_bar_g <= -around:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from admm import InputError
 from networks.assembly import Assembly, Columns
 from networks.distflow import Affine
 from networks.flow_limits import Limit
 from networks.flow_program import LARGEST_ERROR, FlowProgram
 from networks.gas_flow import LOWEST_BAR2, GasFlow, GasState, Linepack, content_mwh
-from networks.gas_grid import GasGrid
+from networks.gas_model import GasModel
 from networks.gas_rows import AffineGas, GasRows
 from subproblems import QuadraticProgram
 
@@ -32,84 +31,6 @@ SETTLES = 0.5
 """Share of its last error to which a correction must bring a period, or it is damped more."""
 MOVED_BAR = 1e-2
 """Change of a set pressure from which a correction counts as moving it."""
-
-
-@dataclass(frozen=True)
-class GasConnection:
-    """A hub at a node. It draws from -injection_mw to capacity_mw, consumption positive."""
-
-    coupling: str
-    node: str
-    capacity_mw: float = np.inf
-    injection_mw: float = 0.0
-
-
-@dataclass(frozen=True)
-class GasModel:
-    """The private model of one operator.
-
-    hours: length of a period. demand_mw: (T, n) fixed consumption in the grid's order of nodes.
-    price_eur_per_mwh: (T, G) at the gates; their own costs where it is not given. import_limit_mw: all gates
-    together. set_point_eur_per_bar4h: what leaving a gate's set point costs, times (p^2 - p_set^2)^2, absolute.
-    linepack: whether pipes store gas from period to period. It begins with what the first period's fixed demand
-    leaves in them at the set points; at the end, more or less than that is worth the mean price at the gates.
-    """
-
-    name: str
-    grid: GasGrid
-    hours: float
-    demand_mw: np.ndarray
-    connections: tuple[GasConnection, ...]
-    price_eur_per_mwh: np.ndarray | None = None
-    import_limit_mw: float = np.inf
-    set_point_eur_per_bar4h: float = 0.01
-    linepack: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "connections", tuple(self.connections))
-        demand = self._array("demand_mw", self.demand_mw, len(self.grid.nodes))
-        object.__setattr__(self, "demand_mw", demand)
-        cost = self.grid.column(self.grid.gates, "cost_eur_per_mwh")
-        price = np.tile(cost, (demand.shape[0], 1)) if self.price_eur_per_mwh is None else self.price_eur_per_mwh
-        price = self._array("price_eur_per_mwh", price, len(self.grid.gates))
-        if price.shape[0] != demand.shape[0]:
-            raise self._error("price_eur_per_mwh", f"for {price.shape[0]} periods", f"{demand.shape[0]} as demand_mw")
-        object.__setattr__(self, "price_eur_per_mwh", price)
-        for key in ("hours", "import_limit_mw"):
-            if not getattr(self, key) > 0:
-                raise self._error(key, repr(getattr(self, key)), "a number above 0")
-        if not (np.isfinite(self.set_point_eur_per_bar4h) and self.set_point_eur_per_bar4h >= 0):
-            raise self._error("set_point_eur_per_bar4h", repr(self.set_point_eur_per_bar4h), "a number of at least 0")
-        self._check_connections()
-
-    def _error(self, key: str, found: str, expected: str) -> InputError:
-        return InputError(f"gas operator '{self.name}': {key} is {found}, expected {expected}")
-
-    def _array(self, key: str, value: np.ndarray, width: int) -> np.ndarray:
-        array = np.array(value, dtype=float)
-        if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] != width:
-            raise self._error(key, f"array of shape {array.shape}", f"(periods, {width})")
-        if not np.isfinite(array).all():
-            t, i = np.argwhere(~np.isfinite(array))[0]
-            raise self._error(key, f"{array[t, i]} in period {t}, column {i}", "finite numbers")
-        return array
-
-    def _check_connections(self) -> None:
-        names = [one.coupling for one in self.connections]
-        if not names:
-            raise self._error("connections", "empty", "at least one hub")
-        for one in self.connections:
-            if names.count(one.coupling) > 1:
-                raise self._error("coupling", f"'{one.coupling}' more than once", "a name of its own for each")
-            self.grid.node(one.node)
-            if not one.capacity_mw > 0:
-                raise self._error(f"capacity_mw of '{one.coupling}'", repr(one.capacity_mw), "a number above 0")
-            if not one.injection_mw >= 0:
-                raise self._error(f"injection_mw of '{one.coupling}'", repr(one.injection_mw), "at least 0")
-
-    @property
-    def periods(self) -> int:
-        return self.demand_mw.shape[0]
 
 
 @dataclass(frozen=True)
@@ -319,7 +240,9 @@ class GasProgram(FlowProgram):
         yield self._limit(names, affine.pi.only(nodes), lower, upper, float(max(upper.max(initial=1.0) / 10, 1.0)))
         yield from self._flow_limits("gate", grid.gates, affine.gate)
         if np.isfinite(self.model.import_limit_mw):
-            yield self._limit(["import limit"], _total(affine.gate), -np.inf, self.model.import_limit_mw, self._nominal_mw)
+            yield self._limit(
+                ["import limit"], _total(affine.gate), -np.inf, self.model.import_limit_mw, self._nominal_mw
+            )
         if grid.compressors:
             yield from self._flow_limits("compressor", grid.compressors, affine.compressor)
             yield from self._ratios()
@@ -371,7 +294,9 @@ class GasProgram(FlowProgram):
         """Of gas at the gates and left in the pipes, of compressing it, and of leaving the set points."""
         model, u = self.model, x[self._draws]
         cost = float((model.price_eur_per_mwh * self.affine.gate.at(u)).sum())
-        cost += float((self.affine.compressor.at(u) @ model.grid.column(model.grid.compressors, "cost_eur_per_mwh")).sum())
+        cost += float(
+            (self.affine.compressor.at(u) @ model.grid.column(model.grid.compressors, "cost_eur_per_mwh")).sum()
+        )
         if self._linepack is not None:
             gained = self.affine.content.at(u)[-1].sum() - self._linepack.before_mwh.sum()
             cost -= self._worth * gained / model.hours

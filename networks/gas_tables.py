@@ -28,7 +28,9 @@ def read_gas_csv(folder: Path | str, gas: GasProperties | None = None) -> GasGri
     more = folder / "compressor.csv"
     compressors = [_compressor(row) for row in _rows(more, COMPRESSOR)] if more.is_file() else []
     try:
-        return GasGrid(folder.name, tuple(nodes), tuple(pipes), tuple(gates), tuple(compressors), gas or GasProperties())
+        return GasGrid(
+            folder.name, tuple(nodes), tuple(pipes), tuple(gates), tuple(compressors), gas or GasProperties()
+        )
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
 

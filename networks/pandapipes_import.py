@@ -106,7 +106,9 @@ class _Import:
         }
         if found:
             words = ", ".join(f"{count} {name}" for name, count in found.items())
-            raise self._error(f"the network has {words} in service", f"only {', '.join(KNOWN)}; take them out of service")
+            raise self._error(
+                f"the network has {words} in service", f"only {', '.join(KNOWN)}; take them out of service"
+            )
 
     def _number(self, table: str, index: int, row: Mapping[str, Any], key: str, default: float | None = None) -> float:
         value = row.get(key)
@@ -204,7 +206,9 @@ class _Import:
         demand = dict.fromkeys(self.fused.values(), 0.0)
         for table, sign in (("sink", 1.0), ("source", -1.0)):
             for index, row in self._tables.get(table, {}).items():
-                drawn = self._number(table, index, row, "mdot_kg_per_s") * self._number(table, index, row, "scaling", 1.0)
+                drawn = self._number(table, index, row, "mdot_kg_per_s") * self._number(
+                    table, index, row, "scaling", 1.0
+                )
                 demand[int(self._node(table, index, row, "junction"))] += sign * drawn * self.gas.mw_per_kgps
         upper = self._options.p_max_bar_g
         if upper is None:

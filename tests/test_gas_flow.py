@@ -64,7 +64,9 @@ def test_a_single_pipe_is_the_integral_of_darcys_law(flow_mw):
     gas, pipe = grid.gas, grid.pipes[0]
     d, area = 0.08, np.pi / 4 * 0.08**2
     mass = flow_mw / (3.6 * gas.heating_value_kwh_per_kg)
-    friction = 1 / (2 * np.log10(d / (pipe.roughness_mm / 1e3)) + 1.14) ** 2 + 64 / (mass * d / (area * gas.viscosity_pa_s))
+    friction = 1 / (2 * np.log10(d / (pipe.roughness_mm / 1e3)) + 1.14) ** 2 + 64 / (
+        mass * d / (area * gas.viscosity_pa_s)
+    )
 
     def fall(_, p):
         normal = 273.15 / 101325 * p / (gas.temperature_k * (1 - 0.0022 * p / 1e5))
@@ -92,7 +94,9 @@ def test_gas_at_rest_follows_the_barometric_law():
     grid = replace(grid, nodes=(grid.nodes[0], replace(grid.nodes[1], height_m=300.0)))
     state = GasFlow(grid).run(np.zeros((1, 2)), np.full((1, 1), 5.0))
     z = 1 - 0.0022 * 4.95
-    assert state.p_bar[0, 1] == pytest.approx(5.0 * np.exp(-9.80665 * 300 / (z * grid.gas.specific_j_per_kg)), abs=ALONG)
+    assert state.p_bar[0, 1] == pytest.approx(
+        5.0 * np.exp(-9.80665 * 300 / (z * grid.gas.specific_j_per_kg)), abs=ALONG
+    )
 
 
 def test_more_than_a_pipe_can_carry_is_not_called_a_flow():
@@ -133,7 +137,7 @@ def test_linepack_of_one_pipe_is_solved_by_bisection():
 
     for t in range(3):
 
-        def surplus(inflow, t=t):
+        def surplus(inflow, t=t, held=held):
             p = flow.run(np.array([[0.0, inflow]]), gate[:1]).p_bar[0, 1]
             return inflow - demand[t, 1] - (content(p) - held) / hours
 

@@ -83,7 +83,9 @@ def nonlinear_optimum(model, price, reference, penalty):
     limits = [(node.p_min_bar_g + AMBIENT_BAR, node.p_max_bar_g + AMBIENT_BAR) for node in grid.nodes]
     for gate, node in zip(grid.gates, gates, strict=True):
         limits[node] = (gate.p_min_bar_g + AMBIENT_BAR, gate.p_max_bar_g + AMBIENT_BAR)
-    limits += [(None, None)] * e + [(0, gate.max_flow_mw) for gate in grid.gates] + [(0, model.connections[0].capacity_mw)]
+    limits += (
+        [(None, None)] * e + [(0, gate.max_flow_mw) for gate in grid.gates] + [(0, model.connections[0].capacity_mw)]
+    )
     start = np.concatenate([np.full(n, 4.5), np.ones(e), np.full(g, model.demand_mw[0].sum() / g), [1.0]])
     rules = [{"type": "eq", "fun": falls}, {"type": "eq", "fun": balances}]
     options = {"maxiter": 300, "ftol": 1e-12}
@@ -99,7 +101,11 @@ def nonlinear_optimum(model, price, reference, penalty):
         (square(30.0, 30.0), (6.0, 4.0), -36.0),
         (square(30.0, 33.0), (6.0, 4.0), -36.0),  # pressures spread to buy at the cheaper gate
         (square(30.0, 33.0, max_flow_mw=8.0), (6.0, 4.0), -36.0),  # whose capacity binds
-        (square(30.0, 30.0, 3.1, p_max_bar_g=3.5, p_min_bar_g=3.1), (12.0, 12.0), -90.0),  # lower pressure limit at d binds
+        (
+            square(30.0, 30.0, 3.1, p_max_bar_g=3.5, p_min_bar_g=3.1),
+            (12.0, 12.0),
+            -90.0,
+        ),  # lower pressure limit at d binds
     ],
     ids=["equal", "dear east", "capacity", "pressure"],
 )
@@ -358,7 +364,9 @@ def test_two_networks_side_by_side_are_the_sum_of_both():
 def test_networks_of_different_horizons_are_refused():
     agents, _ = two_networks(True)
     operator = agents["operator"]
-    with pytest.raises(InputError, match="the electric network has 3 periods of 1 h, the gas network 3 periods of 0.5 h"):
+    with pytest.raises(
+        InputError, match="the electric network has 3 periods of 1 h, the gas network 3 periods of 0.5 h"
+    ):
         JointOperatorAgent(operator.electric, replace(operator.gas, hours=0.5))
 
 
