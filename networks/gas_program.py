@@ -25,7 +25,8 @@ CORRECT_ABOVE_BAR = 1e-4
 FINAL_BAR = 1e-3
 """Error at the hubs' schedule at which `model_error` is 1."""
 DEFAULT_SCALE_MW = 1.0
-FIRST_DAMPING, DAMPING_GROWTH, LARGEST_DAMPING = 0.02, 8.0, 1e3
+FIRST_DAMPING, LARGEST_DAMPING = 0.1, 1e3
+DAMPING_GROWTH, DAMPING_DECAY = 4.0, 0.9
 """EUR/bar^4: curvature that holds set pressures near the operating point where corrections do not settle."""
 SETTLES = 0.5
 """Share of its last error to which a correction must bring a period, or it is damped more."""
@@ -133,7 +134,7 @@ class GasProgram(FlowProgram):
         nearer = error_bar <= SETTLES * self._last_error_bar
         stuck = (error_bar > CORRECT_ABOVE_BAR) & ~nearer & moved
         grown = np.clip(DAMPING_GROWTH * self._damping, FIRST_DAMPING * self.model.hours, LARGEST_DAMPING)
-        self._damping = np.where(stuck, grown, np.where(nearer, SETTLES, 1.0) * self._damping)
+        self._damping = np.where(stuck, grown, np.where(nearer, DAMPING_DECAY, 1.0) * self._damping)
         self._last_error_bar = error_bar
 
     def consumption(self, x: np.ndarray) -> np.ndarray:
