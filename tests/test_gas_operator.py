@@ -162,6 +162,16 @@ def test_few_corrections_follow_a_day_of_the_bundled_network():
     assert answer.cost_eur == pytest.approx(PRICE * (model.demand_mw.sum() + answer.values.sum()), rel=1e-4)
 
 
+def test_a_first_reference_far_beyond_the_grid_does_no_harm():
+    model = gas65_model(2)
+    agent = GasAgent(model)
+    agent.prepare(boundary_of(model))
+    for iteration, reference in enumerate((1000.0, 50.0, 1.0, 1.0, 1.0), 1):
+        answer = agent.answer(ask(model, reference, 20.0, -36.0, iteration, iteration > 2))
+        assert answer.status is AnswerStatus.SOLVED, answer.reason
+    assert answer.values == pytest.approx(1.05, abs=0.01) and agent._errors["gas"].bar < PRESSURE_BAR
+
+
 def test_model_error_is_measured_at_the_hubs_schedule():
     model = square_model([(6.0, 4.0)])
     agent = GasAgent(model, "piqp")
