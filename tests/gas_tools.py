@@ -11,7 +11,7 @@ from admm import AgentBoundary, Question
 from networks.gas import GasConnection, GasModel
 from networks.gas_grid import GasGate, GasGrid, GasNode, GasPipe
 from networks.gas_tables import read_gas_csv
-from networks.grids import grid_folder
+from networks.grids import GAS, grid_folder
 
 AMBIENT_BAR = 1.01325
 PRICE = 35.0
@@ -19,11 +19,11 @@ MOST_CORRECTIONS = 16
 
 
 def gas65(**changes):
-    return replace(read_gas_csv(grid_folder("gas65")), **changes)
+    return replace(read_gas_csv(grid_folder("gas65", GAS)), **changes)
 
 
 def table(name):
-    with (grid_folder("gas65") / name).open(encoding="utf-8") as file:
+    with (grid_folder("gas65", GAS) / name).open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -16,7 +16,7 @@ from admm import InputError
 from networks.gas_flow import GasFlow
 from networks.gas_grid import GasCompressor, GasProperties
 from networks.gas_tables import read_gas_csv
-from networks.grids import grid_folder
+from networks.grids import GAS, grid_folder
 from networks.pandapipes_import import PandapipesOptions, gas_from_pandapipes
 from tests.gas_tools import gas65, square
 from tests.tolerances import EXACT, PRESSURE_BAR
@@ -29,7 +29,7 @@ IMPORTED_BAR = 1e-5
 
 
 def copy(tmp_path):
-    return Path(shutil.copytree(grid_folder("gas65"), tmp_path / "grid"))
+    return Path(shutil.copytree(grid_folder("gas65", GAS), tmp_path / "grid"))
 
 
 def edit(folder, file, old, new):
