@@ -79,8 +79,8 @@ class Assembly:
         for columns, factor in terms:
             self.put(rows, columns, factor)
 
-    def quadratic_cost(self, columns: np.ndarray, factor: float) -> None:
-        """Add factor * x^2 for each of the variables, EUR."""
+    def quadratic_cost(self, columns: np.ndarray, factor: np.ndarray | float) -> None:
+        """Add factor * x^2 for each of the variables, factors broadcast to columns, EUR."""
         self._quadratic.append(_flat(columns, columns, 2.0 * factor))
 
     def linear_cost(self, columns: np.ndarray, factor: np.ndarray | float, constant: float = 0.0) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from networks.flow_agent import FlowAgent
-from networks.gas_program import GasConnection, GasModel, GasProgram
+from networks.gas_model import GasConnection, GasModel
+from networks.gas_program import GasProgram
 
 __all__ = ["GasAgent", "GasConnection", "GasModel", "GasProgram"]
 

@@ -3,7 +3,8 @@
 Darcy and Weisbach's equation with the state equation p = density Z R T, along a pipe i -> j of length l and inner
 diameter d (all SI; m in kg/s; pi = p^2, absolute; p_m the mean pressure along the pipe):
 
-    (1 - h / Z) pi_i - (1 + h / Z) pi_j = Z (K m |m| + L m),      Z = Z(p_m),   p_m = 2/3 (p_i + p_j - p_i p_j / (p_i + p_j))
+    (1 - h / Z) pi_i - (1 + h / Z) pi_j = Z (K m |m| + L m)
+    Z = Z(p_m),   p_m = 2/3 (p_i + p_j - p_i p_j / (p_i + p_j))
     K = 16 R T / pi^2 (lambda l / d^5 + zeta / d^4),   1 / sqrt(lambda) = 1.14 + 2 lg(d / k)     (Nikuradse, rough)
     L = 16 R T / pi^2 (l / d^5) 16 pi mu d                                                       (64 / Re, laminar)
     h = g (height_j - height_i) / (R T)

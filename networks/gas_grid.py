@@ -50,7 +50,10 @@ class GasProperties:
 
 @dataclass(frozen=True)
 class GasNode:
-    """A row of the node table. demand_mw: at peak, negative where gas is fed in. profile: the kind of its demand, such as "residential"."""
+    """A row of the node table. demand_mw: at peak, negative where gas is fed in.
+
+    profile: the kind of its demand, such as "residential".
+    """
 
     name: str
     p_min_bar_g: float

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from admm import InputError
 from networks.assembly import Assembly, Columns
 from networks.distflow import Affine
 from networks.flow_limits import Limit
 from networks.flow_program import LARGEST_ERROR, FlowProgram
 from networks.gas_flow import LOWEST_BAR2, GasFlow, GasState, Linepack, content_mwh
-from networks.gas_grid import GasGrid
+from networks.gas_model import GasModel
 from networks.gas_rows import AffineGas, GasRows
 from subproblems import QuadraticProgram
 
@@ -26,84 +25,13 @@ CORRECT_ABOVE_BAR = 1e-4
 FINAL_BAR = 1e-3
 """Error at the hubs' schedule at which `model_error` is 1."""
 DEFAULT_SCALE_MW = 1.0
-
-
-@dataclass(frozen=True)
-class GasConnection:
-    """A hub at a node. It draws from -injection_mw to capacity_mw, consumption positive."""
-
-    coupling: str
-    node: str
-    capacity_mw: float = np.inf
-    injection_mw: float = 0.0
-
-
-@dataclass(frozen=True)
-class GasModel:
-    """The private model of one operator.
-
-    hours: length of a period. demand_mw: (T, n) fixed consumption in the grid's order of nodes.
-    price_eur_per_mwh: (T, G) at the gates; their own costs where it is not given. import_limit_mw: all gates
-    together. set_point_eur_per_bar4h: what leaving a gate's set point costs, times (p^2 - p_set^2)^2, absolute.
-    linepack: whether pipes store gas from period to period. It begins with what the first period's fixed demand
-    leaves in them at the set points; at the end, more or less than that is worth the mean price at the gates.
-    """
-
-    name: str
-    grid: GasGrid
-    hours: float
-    demand_mw: np.ndarray
-    connections: tuple[GasConnection, ...]
-    price_eur_per_mwh: np.ndarray | None = None
-    import_limit_mw: float = np.inf
-    set_point_eur_per_bar4h: float = 0.01
-    linepack: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "connections", tuple(self.connections))
-        demand = self._array("demand_mw", self.demand_mw, len(self.grid.nodes))
-        object.__setattr__(self, "demand_mw", demand)
-        cost = self.grid.column(self.grid.gates, "cost_eur_per_mwh")
-        price = np.tile(cost, (demand.shape[0], 1)) if self.price_eur_per_mwh is None else self.price_eur_per_mwh
-        price = self._array("price_eur_per_mwh", price, len(self.grid.gates))
-        if price.shape[0] != demand.shape[0]:
-            raise self._error("price_eur_per_mwh", f"for {price.shape[0]} periods", f"{demand.shape[0]} as demand_mw")
-        object.__setattr__(self, "price_eur_per_mwh", price)
-        for key in ("hours", "import_limit_mw"):
-            if not getattr(self, key) > 0:
-                raise self._error(key, repr(getattr(self, key)), "a number above 0")
-        if not (np.isfinite(self.set_point_eur_per_bar4h) and self.set_point_eur_per_bar4h >= 0):
-            raise self._error("set_point_eur_per_bar4h", repr(self.set_point_eur_per_bar4h), "a number of at least 0")
-        self._check_connections()
-
-    def _error(self, key: str, found: str, expected: str) -> InputError:
-        return InputError(f"gas operator '{self.name}': {key} is {found}, expected {expected}")
-
-    def _array(self, key: str, value: np.ndarray, width: int) -> np.ndarray:
-        array = np.array(value, dtype=float)
-        if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] != width:
-            raise self._error(key, f"array of shape {array.shape}", f"(periods, {width})")
-        if not np.isfinite(array).all():
-            t, i = np.argwhere(~np.isfinite(array))[0]
-            raise self._error(key, f"{array[t, i]} in period {t}, column {i}", "finite numbers")
-        return array
-
-    def _check_connections(self) -> None:
-        names = [one.coupling for one in self.connections]
-        if not names:
-            raise self._error("connections", "empty", "at least one hub")
-        for one in self.connections:
-            if names.count(one.coupling) > 1:
-                raise self._error("coupling", f"'{one.coupling}' more than once", "a name of its own for each")
-            self.grid.node(one.node)
-            if not one.capacity_mw > 0:
-                raise self._error(f"capacity_mw of '{one.coupling}'", repr(one.capacity_mw), "a number above 0")
-            if not one.injection_mw >= 0:
-                raise self._error(f"injection_mw of '{one.coupling}'", repr(one.injection_mw), "at least 0")
-
-    @property
-    def periods(self) -> int:
-        return self.demand_mw.shape[0]
+FIRST_DAMPING, LARGEST_DAMPING = 0.1, 1e3
+DAMPING_GROWTH, DAMPING_DECAY = 4.0, 0.9
+"""EUR/bar^4: curvature that holds set pressures near the operating point where corrections do not settle."""
+SETTLES = 0.5
+"""Share of its last error to which a correction must bring a period, or it is damped more."""
+MOVED_BAR = 1e-2
+"""Change of a set pressure from which a correction counts as moving it."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +62,7 @@ class GasProgram(FlowProgram):
         drawn = np.stack([*self.boundary.values(), *self._gate_pi, *self._outlet_pi], axis=1)
         self._draws = drawn if self._linepack is None else np.tile(drawn.reshape(1, -1), (model.periods, 1))
         self._state: GasState | None = None
+        self._damping, self._last_error_bar = np.zeros(model.periods), np.full(model.periods, np.inf)
         self.affine: AffineGas | None = None
 
     @property
@@ -189,8 +118,24 @@ class GasProgram(FlowProgram):
         return self.points(self.first_x())
 
     def points(self, x: np.ndarray) -> GasState:
-        self._state = self.exact_flow(x)
+        before, self._state = self._state, self.exact_flow(x)
+        if before is not None:
+            controlled = np.concatenate([self.model.grid.gate_nodes, self.model.grid.outlet_nodes])
+            moved = np.abs(self._state.p_bar - before.p_bar)[:, controlled].max(axis=1) > MOVED_BAR
+            self._damp(np.abs(self.pressure_bar(x) - self._state.p_bar).max(axis=1), moved)
         return self._state
+
+    def _damp(self, error_bar: np.ndarray, moved: np.ndarray) -> None:
+        """More damping for the periods that the last correction has not brought nearer though it moved what is set.
+
+        With prices that differ between gates, or with linepack between periods, set pressures may go from one end
+        of their range to the other with every tangent. Damping vanishes at the operating point: it costs nothing.
+        """
+        nearer = error_bar <= SETTLES * self._last_error_bar
+        stuck = (error_bar > CORRECT_ABOVE_BAR) & ~nearer & moved
+        grown = np.clip(DAMPING_GROWTH * self._damping, FIRST_DAMPING * self.model.hours, LARGEST_DAMPING)
+        self._damping = np.where(stuck, grown, np.where(nearer, DAMPING_DECAY, 1.0) * self._damping)
+        self._last_error_bar = error_bar
 
     def consumption(self, x: np.ndarray) -> np.ndarray:
         """Of every node at x, (T, n), MW."""
@@ -231,11 +176,13 @@ class GasProgram(FlowProgram):
     # ----------------------------------------------------------------------- rows
 
     def linearised(self, points: GasState | None = None, masks: Sequence[np.ndarray] | None = None) -> QuadraticProgram:
-        self.affine = self._gas_rows.at(self.first_points() if points is None else points)
+        points = self.first_points() if points is None else points
+        self.affine = self._gas_rows.at(points)
         assembly = Assembly(f"gas operator '{self.model.name}'", self.columns)
         self._add_hub_rows(assembly)
         self._add_gates(assembly)
         self._add_compressors(assembly)
+        self._add_damping(assembly, points)
         self.limits = list(self._limits())
         for i, limit in enumerate(self.limits):
             limit.add(assembly, None if masks is None else masks[i])
@@ -271,6 +218,14 @@ class GasProgram(FlowProgram):
             assembly.combine(label, [(at, 1.0)], lower, upper, max(upper - lower, 1.0))
         cost = self.model.grid.column(self.model.grid.compressors, "cost_eur_per_mwh")
         self._add_cost(assembly, self.affine.compressor, np.tile(self.model.hours * cost, (self.model.periods, 1)))
+
+    def _add_damping(self, assembly: Assembly, point: GasState) -> None:
+        """1/2 damping (pi - pi0)^2 for the pressures that the operator sets."""
+        controlled = [*self.model.grid.gate_nodes, *self.model.grid.outlet_nodes]
+        for node, at in zip(controlled, (*self._gate_pi, *self._outlet_pi), strict=True):
+            pi0, weight = point.p_bar[:, node] ** 2, self._damping
+            assembly.quadratic_cost(at, weight / 2)
+            assembly.linear_cost(at, -weight * pi0, float(weight @ pi0**2) / 2)
 
     def _add_cost(self, assembly: Assembly, flow: Affine, eur_per_mw: np.ndarray) -> None:
         slope = np.einsum("te,tek->tk", eur_per_mw, flow.slope)

@@ -58,8 +58,7 @@ class GasRows:
         periods, size = demand_mw.shape
         self.draws = len(hub_nodes) + len(grid.gates) + len(grid.compressors)
         drawn = np.zeros((periods, size, self.draws))
-        drawn[:, hub_nodes, np.arange(len(hub_nodes))] = 0.0
-        np.add.at(drawn, (slice(None), hub_nodes, np.arange(len(hub_nodes))), 1.0)
+        drawn[:, hub_nodes, np.arange(len(hub_nodes))] = 1.0
         held = np.zeros((periods, size, self.draws))
         controlled = np.concatenate([grid.gate_nodes, grid.outlet_nodes])
         held[:, controlled, len(hub_nodes) + np.arange(controlled.size)] = 1.0
@@ -80,16 +79,15 @@ class GasRows:
     def at(self, point: GasState) -> AffineGas:
         """The flow that is exact at the point."""
         near, far, shift = self._tangent(point)
-        stored = self._stored_at(point)
-        inflow = self._inflow(near, far, shift, self._held_pi)  # of what is known: held pressures, and m at pi = 0
+        inflow = self._net(
+            self._flows(near, far, shift, self._held_pi)
+        )  # of what is known: held pressures, and m at pi = 0
         if self._linepack is None:
             unknown = self._solve(near, far, None, self._demand - inflow)
-            pi = self._pressures(unknown)
-            content = np.zeros_like(pi)
-            stores = content
+            content = stores = np.zeros_like(unknown)
         else:
-            unknown, content, stores = self._in_turn(near, far, inflow, *stored)
-            pi = self._pressures(unknown)
+            unknown, content, stores = self._in_turn(near, far, inflow, *self._stored_at(point))
+        pi = np.where(self._is_pi[None, :, None], unknown, self._held_pi)
         flow = self._flows(near, far, shift, pi)
         compressor = unknown[:, self._grid.outlet_nodes]
         gate = (self._demand + stores - self._net(flow) + self._taken(compressor))[:, self._grid.gate_nodes]
@@ -120,18 +118,12 @@ class GasRows:
         np.subtract.at(found, (slice(None), self._start), flow)
         return found
 
-    def _inflow(self, near: np.ndarray, far: np.ndarray, shift: np.ndarray, pi: np.ndarray) -> np.ndarray:
-        return self._net(self._flows(near, far, shift, pi))
-
     def _taken(self, compressor: np.ndarray) -> np.ndarray:
         """What compressors take from their inlets and bring to their outlets, as consumption of every node."""
         found = np.zeros((compressor.shape[0], len(self._grid.nodes), compressor.shape[2]))
         np.add.at(found, (slice(None), self._grid.inlet_nodes), compressor)
         np.subtract.at(found, (slice(None), self._grid.outlet_nodes), compressor)
         return found
-
-    def _pressures(self, unknown: np.ndarray) -> np.ndarray:
-        return np.where(self._is_pi[None, :, None], unknown, self._held_pi)
 
     def _solve(self, near: np.ndarray, far: np.ndarray, storing: np.ndarray | None, right: np.ndarray) -> np.ndarray:
         """The balances' unknowns at every node, pi or the flow of the compressor that ends there; 0 at gates.

@@ -17,7 +17,8 @@ from networks.ac_check import AcCheck
 from networks.distribution import DistributionModel, DistributionProgram, ac_check_of
 from networks.flow_agent import FlowAgent
 from networks.flow_program import FlowProgram
-from networks.gas_program import GasModel, GasProgram
+from networks.gas_model import GasModel
+from networks.gas_program import GasProgram
 from subproblems import QuadraticProgram
 from subproblems.quadratic_program import Block
 

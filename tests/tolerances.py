@@ -12,3 +12,5 @@ OF_TURNOVER = 1e-4
 """Objective of a run against the optimum, as a share of the boundary turnover."""
 VIOLATION_PU = 1e-5
 """Violation of an agent's own rows, per unit of their scale."""
+PRESSURE_BAR = 1e-3
+"""Pressure of a gas network against pandapipes."""
