@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,22 +181,20 @@ class _History:
 
 
 def _finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder) -> dict[str, Any]:
-    """Write this rank's private results; what is told of them: a digest, the worst violation, the AC check."""
-    from networks.distribution import DistributionAgent
+    """Write this rank's private results; what is told of them: a digest, the worst violation, checks of flows."""
     from subproblems.reservoir import simultaneous
 
     facts: dict[str, Any] = {"digest": case.private_digest(agents)}
     facts["violation_pu"] = max((agent.violation() for agent in agents.values()), default=0.0)
-    facts["simultaneous_kw"] = 0.0
+    facts["simultaneous_kw"] = facts["below_minimum_kw"] = 0.0
+    facts["checks"] = []
     for name, agent in agents.items():
         solution = agent.solution()
         write_private(out.private(name), solution, agent.units(), agent.cost_eur())
         overlaps = simultaneous(solution).values()
         facts["simultaneous_kw"] = max([facts["simultaneous_kw"], *(float(kw.max()) for kw in overlaps)])
-        if isinstance(agent, DistributionAgent):
-            check = agent.ac_check()
-            errors = [None, None] if check is None else [check.max_voltage_error_pu, check.max_loss_error]
-            facts.setdefault("ac", []).append(errors)
+        facts["below_minimum_kw"] = max(facts["below_minimum_kw"], case.below_minimum_kw(name, solution))
+        facts["checks"] += agent.checks().items()
     return facts
 
 
@@ -218,9 +216,9 @@ def _conclude(case: Case, given: argparse.Namespace, result: Result, out: Output
         "agents": len(case.agents),
         "qp_solver": given.qp_solver,
         "max_violation_pu": max(fact["violation_pu"] for fact in facts),
-        "ac_max_voltage_error_pu": _worst(pair[0] for fact in facts for pair in fact.get("ac", [])),
-        "ac_max_loss_error": _worst(pair[1] for fact in facts for pair in fact.get("ac", [])),
+        **_worst_checks(facts),
         "max_simultaneous_kw": max(fact["simultaneous_kw"] for fact in facts),
+        "max_below_minimum_kw": max(fact["below_minimum_kw"] for fact in facts),
     }
     summary |= _against_reference(case, summary)
     out.complete(summary)
@@ -238,10 +236,15 @@ def _horizon_summary(case: Case) -> dict[str, Any]:
     }
 
 
-def _worst(errors: Iterable[float | None]) -> float | None:
-    """The largest error; None if one of them could not be found."""
-    errors = list(errors)
-    return None if None in errors else max(errors)
+CHECKS = ("ac_max_voltage_error_pu", "ac_max_loss_error", "gas_max_pressure_error_bar")
+
+
+def _worst_checks(facts: Sequence[dict]) -> dict[str, float | None]:
+    """The largest error of each kind; None if one of them could not be found."""
+    found: dict[str, list[float | None]] = {key: [] for key in CHECKS}
+    for key, error in (pair for fact in facts for pair in fact["checks"]):
+        found[key].append(error)
+    return {key: None if None in errors else max(errors, default=None) for key, errors in found.items()}
 
 
 def _case_digest(case: Case, facts: list[dict]) -> str:

@@ -8,6 +8,8 @@ from admm.state import Result
 
 AC_VOLTAGE_PU, AC_LOSS_SHARE = 5e-5, 1e-3
 """What a converged schedule keeps against an AC power flow."""
+GAS_PRESSURE_BAR = 1e-3
+"""The same against an exact gas flow."""
 UNKNOWN_GAP = "unknown (tieline centralised CASE --save-reference)"
 
 
@@ -25,6 +27,7 @@ def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
         "largest mismatch": f"{seen.mismatch:.2e} of scale, {_where_mismatch(result)}",
         "agents' constraints": f"largest violation {summary['max_violation_pu']:.1e} per unit",
         "AC check": _ac_words(summary),
+        **_hub_words(result, summary),
         "charge + discharge": f"up to {overlap_kw:.1f} kW at once" if overlap_kw else "never at once",
         "time": _time_words(result),
         "exchanged": f"{result.bytes_exchanged / 1e6:.2f} MB",
@@ -54,6 +57,18 @@ def _ac_words(summary: dict[str, Any]) -> str:
         return "NOT passed: there is no AC power flow for this schedule"
     passed = "" if voltage <= AC_VOLTAGE_PU and losses <= AC_LOSS_SHARE else "NOT passed: "
     return f"{passed}voltages within {voltage:.1e} pu, losses within {losses:.3%} of pandapower's, in all periods"
+
+
+def _hub_words(result: Result, summary: dict[str, Any]) -> dict[str, str]:
+    """Of runs with gas only."""
+    if not any("gas_mw" in quantities for quantities in result.boundary.values()):
+        return {}
+    bar, below_kw = summary["gas_max_pressure_error_bar"], summary["max_below_minimum_kw"]
+    passed = "NOT passed: " if bar is not None and bar > GAS_PRESSURE_BAR else ""
+    exact = "NOT passed: there is no gas flow for this schedule"
+    words = exact if bar is None else f"{passed}pressures within {bar:.1e} bar of the exact flow's, in all periods"
+    minimum = f"a CHP runs up to {below_kw:.1f} kW below its minimum load" if below_kw else "kept by every CHP"
+    return {"gas check": words, "minimum loads": minimum}
 
 
 def _time_words(result: Result) -> str:

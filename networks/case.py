@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -34,13 +34,14 @@ from networks.feeder import Feeder, read_feeder_csv
 from networks.gas import GasAgent, GasConnection, GasModel
 from networks.gas_grid import GasGrid
 from networks.gas_tables import read_gas_csv
-from networks.grids import grid_folder, grid_names
+from networks.grids import ELECTRIC, GAS, grid_folder, grid_names
 from networks.joint_operator import JointOperatorAgent
 from networks.profiles import Profiles
 from networks.transmission import Substation, TransmissionGrid, TransmissionModel, compile_tso, read_transmission_csv
 from networks.validation import parse, read_toml
 from subproblems import QPAgent, QuadraticProgram
 from subproblems.community import Community, compile_community
+from subproblems.devices import below_minimum_load
 from subproblems.hub import Hub
 
 KW_PER_MW = 1000.0
@@ -66,6 +67,9 @@ class CaseAgent(Agent, Protocol):
 
     def violation(self) -> float:
         """Largest violation of its own constraints by the latest answer, per unit."""
+
+    def checks(self) -> dict[str, float | None]:
+        """How far its model is from exact flows of the schedule, by key of the summary; None where there is no flow."""
 
 
 class Case:
@@ -218,10 +222,11 @@ class Case:
         own = self.folder.file(network.source)
         if own.exists():
             return own
-        if network.source in grid_names():
-            return grid_folder(network.source)
-        close = difflib.get_close_matches(network.source, grid_names(), n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"bundled grids: {', '.join(grid_names())}"
+        kind = GAS if isinstance(network, GasTable) else ELECTRIC
+        if network.source in grid_names(kind):
+            return grid_folder(network.source, kind)
+        close = difflib.get_close_matches(network.source, grid_names(kind), n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"bundled grids: {', '.join(grid_names(kind))}"
         raise InputError(
             f"{self.folder.path}: network '{network.name}': source = '{network.source}' is no file or folder "
             f"of the case and no bundled grid; {hint}"
@@ -280,9 +285,19 @@ class Case:
         except InputError as error:
             raise InputError(f"{self.folder.path}: network '{network}': {error}") from None
 
-    def _community_program(self, agent: AgentTable) -> QuadraticProgram:
+    def below_minimum_kw(self, name: str, solution: Mapping[str, np.ndarray]) -> float:
+        """How far a CHP of an agent runs from 0 and from its minimum load at most; reads the private file."""
+        if name not in self.communities:
+            return 0.0
+        devices = self._private(self.communities[name])[1].devices
+        return max((float(kw.max()) for kw in below_minimum_load(devices, solution).values()), default=0.0)
+
+    def _private(self, agent: AgentTable) -> tuple[Path, Community]:
         path = self.folder.file(agent.file)
-        community = parse(Hub if isinstance(agent, HubTable) else Community, read_toml(path), path)
+        return path, parse(Hub if isinstance(agent, HubTable) else Community, read_toml(path), path)
+
+    def _community_program(self, agent: AgentTable) -> QuadraticProgram:
+        path, community = self._private(agent)
         self._check_connection(path, agent, community)
         own = path.with_suffix(".csv")
         profiles = self.profiles.with_file(own) if own.exists() else self.profiles

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from admm import InputError
-from networks.ac_check import AcCheck, check_ac
+from networks.ac_check import AcCheck
 from networks.distribution_program import (
     Connection,
     DistributionModel,
@@ -36,17 +33,4 @@ class DistributionAgent(FlowAgent):
         """The latest answer against pandapower's AC power flow of the communities' own schedule; None without one."""
         if self.program is None or self._rows.x is None or self._scheduled is None:
             return None
-        return ac_check_of(self.program, self._rows.x, self._scheduled)
-
-
-def ac_check_of(program: DistributionProgram, x: np.ndarray, scheduled: np.ndarray) -> AcCheck | None:
-    """A program's base flow at x against pandapower's of what is scheduled.
-
-    None where there is none: a run that was stopped early may hold a schedule that no feeder can carry.
-    """
-    p, q = program.consumption(scheduled)
-    voltage_pu = np.sqrt(program.own_point(x, "base").v_sq_pu)
-    try:
-        return check_ac(program.model.feeder, p, q, voltage_pu, program.losses_mw(x, "base"))
-    except InputError:
-        return None
+        return self.program.ac_check(self._rows.x, self._scheduled)

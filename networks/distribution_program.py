@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from admm import InputError
+from networks.ac_check import AcCheck, check_ac
 from networks.assembly import Assembly, Columns
 from networks.distflow import AffineFlow, DistFlow, OperatingPoint, Withdrawal
 from networks.feeder import Feeder
@@ -351,6 +352,22 @@ class DistributionProgram(FlowProgram):
         paid = -supply.flexibility_price_eur_per_mwh * hours
         prices = {"p_mw": np.asarray(supply.price_eur_per_mwh) * hours, "flex_up_mw": paid, "flex_down_mw": paid}
         return {quantity: prices[quantity] for quantity in self.model.quantities}
+
+    def ac_check(self, x: np.ndarray, scheduled: np.ndarray) -> AcCheck | None:
+        """The base flow at x against pandapower's of what is scheduled; None where there is none."""
+        p, q = self.consumption(scheduled)
+        voltage_pu = np.sqrt(self.own_point(x, "base").v_sq_pu)
+        try:
+            return check_ac(self.model.feeder, p, q, voltage_pu, self.losses_mw(x, "base"))
+        except InputError:
+            return None
+
+    def checks(self, x: np.ndarray, scheduled: np.ndarray) -> dict[str, float | None]:
+        found = self.ac_check(x, scheduled)
+        return {
+            "ac_max_voltage_error_pu": None if found is None else found.max_voltage_error_pu,
+            "ac_max_loss_error": None if found is None else found.max_loss_error,
+        }
 
     def cost_eur(self, x: np.ndarray) -> float:
         """The operator's own cost at x: of reactive support and of its supply, without the curvature around the

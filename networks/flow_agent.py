@@ -175,6 +175,12 @@ class FlowAgent(ABC):
         solved = self.program is not None and self._rows.x is not None
         return self.program.cost_eur(self._rows.x) if solved else None
 
+    def checks(self) -> dict[str, float | None]:
+        """The latest answer against exact flows of what the other side schedules, by key of a run's summary."""
+        if self.program is None or self._rows.x is None or self._scheduled is None:
+            return {}
+        return self.program.checks(self._rows.x, self._scheduled)
+
     def violation(self) -> float:
         """Largest violation of the operator's own limits by its schedule, per unit of their scale."""
         if self.program is None or self._rows.x is None:

@@ -73,6 +73,11 @@ class FlowProgram(ABC):
     def solution(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Flows and what follows from them at x, in the unit with which each name ends."""
 
+    @abstractmethod
+    def checks(self, x: np.ndarray, scheduled: np.ndarray) -> dict[str, float | None]:
+        """The flows at x against independent ones of what is scheduled, by key of a run's summary; None where there
+        is no flow: a run that was stopped early may hold a schedule that no network can carry."""
+
     def no_rows(self) -> list[np.ndarray]:
         """Masks that take none of `limits`; rows are added as answers break them."""
         return [np.zeros(limit.lower.shape, dtype=bool) for limit in self.limits]

@@ -173,6 +173,10 @@ class GasProgram(FlowProgram):
     def schedule_multiple(self, x: np.ndarray, scheduled: np.ndarray, errors: Mapping[str, PressureError]) -> float:
         return min(self.error(x, self.exact_flow(scheduled)).bar / FINAL_BAR, LARGEST_ERROR)
 
+    def checks(self, x: np.ndarray, scheduled: np.ndarray) -> dict[str, float | None]:
+        bar = self.error(x, self.exact_flow(scheduled)).bar
+        return {"gas_max_pressure_error_bar": bar if np.isfinite(bar) else None}
+
     # ----------------------------------------------------------------------- rows
 
     def linearised(self, points: GasState | None = None, masks: Sequence[np.ndarray] | None = None) -> QuadraticProgram:

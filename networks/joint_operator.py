@@ -13,8 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from admm import InputError
-from networks.ac_check import AcCheck
-from networks.distribution import DistributionModel, DistributionProgram, ac_check_of
+from networks.distribution import DistributionModel, DistributionProgram
 from networks.flow_agent import FlowAgent
 from networks.flow_program import FlowProgram
 from networks.gas_model import GasModel
@@ -93,6 +92,12 @@ class SideBySide(FlowProgram):
             for key, program, part in self._each(x)
         )
 
+    def checks(self, x: np.ndarray, scheduled: np.ndarray) -> dict[str, float | None]:
+        found: dict[str, float | None] = {}
+        for key, program, part in self._each(x):
+            found |= program.checks(part, self.part(key, scheduled))
+        return found
+
     def cost_eur(self, x: np.ndarray) -> float:
         return sum(program.cost_eur(part) for _, program, part in self._each(x))
 
@@ -147,10 +152,3 @@ class JointOperatorAgent(FlowAgent):
     def _make_program(self, scales: Mapping[tuple[str, str], float]) -> SideBySide:
         programs = {"electric": DistributionProgram(self.electric, scales), "gas": GasProgram(self.gas, scales)}
         return SideBySide(self.name, programs)
-
-    def ac_check(self) -> AcCheck | None:
-        """See `DistributionAgent.ac_check`."""
-        if self.program is None or self._rows.x is None or self._scheduled is None:
-            return None
-        parts = (self.program.part("electric", x) for x in (self._rows.x, self._scheduled))
-        return ac_check_of(self.program.programs["electric"], *parts)

@@ -211,6 +211,10 @@ class QPAgent:
         """The agent's own cost of its schedule, for its owner; None before the first answer."""
         return None if self.x is None else self.qp.cost_eur(self.x)
 
+    def checks(self) -> dict[str, float | None]:
+        """See `networks.case.CaseAgent`: a program has no flows beside its own."""
+        return {}
+
     def violation(self) -> float:
         """Largest violation of the agent's own rows by its schedule, per unit of their scale."""
         return 0.0 if self.x is None else float(np.max(self.qp.violation(self.x) * self._e, initial=0.0))

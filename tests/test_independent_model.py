@@ -111,7 +111,7 @@ def both(request: pytest.FixtureRequest) -> Both:
 
 def test_the_optimum_is_the_same(both: Both) -> None:
     assert both.ours.objective_eur == pytest.approx(both.theirs.objective_eur, rel=0, abs=both.tolerance_eur)
-    assert both.ours.flow_error < 0.1
+    assert both.ours.flow_error_pu < CURRENT_SQ_PU
 
 
 def test_every_agent_pays_the_same(both: Both) -> None:
