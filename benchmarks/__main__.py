@@ -18,6 +18,7 @@ COMMANDS = {
     "warm": ("benchmarks.warm", "run_warm", "warm start after errors of load and PV"),
     "scaling": ("benchmarks.scaling", "run_scaling", "10 to 1000 hubs, against monolithic solvers"),
     "main_case": ("benchmarks.main_case", "run_main_case", "the main case in all variants against its reference"),
+    "nonlinear": ("benchmarks.nonlinear", "run_nonlinear", "hubs, feeder and gas network against IPOPT's optimum"),
     "time_by_rank": ("benchmarks.time_by_rank", "run_time_by_rank", "where the wall time goes on 1 to 11 ranks"),
 }
 

@@ -271,11 +271,11 @@ class Case:
             if isinstance(network, TransmissionTable):
                 return QPAgent(self._transmission_program(network), solver=solver)
             if isinstance(network, GasTable):
-                return GasAgent(self._gas_model(network), solver=solver)
-            model, gas = self._distribution_model(network), self.gas_run_by(name)
+                return GasAgent(self.gas_model(network), solver=solver)
+            model, gas = self.distribution_model(network), self.gas_run_by(name)
             if gas is None:
                 return DistributionAgent(model, solver=solver)
-            return JointOperatorAgent(model, self._gas_model(gas), solver=solver)
+            return JointOperatorAgent(model, self.gas_model(gas), solver=solver)
 
     @contextmanager
     def _located(self, network: str) -> Iterator[None]:
@@ -334,7 +334,7 @@ class Case:
                 f"{self.folder.path.name}; give it here, at most {agent.gas_connection_kw:g} kW"
             )
 
-    def _distribution_model(self, network: DistributionTable) -> DistributionModel:
+    def distribution_model(self, network: DistributionTable) -> DistributionModel:
         feeder = self.feeders[network.name]
         profile = self._public_series("load_profile", network.load_profile) * network.load_scale
         connections = [
@@ -359,7 +359,7 @@ class Case:
             loss_price_eur_per_mwh=self.table.prices.energy_eur_per_mwh,
         )
 
-    def _gas_model(self, network: GasTable) -> GasModel:
+    def gas_model(self, network: GasTable) -> GasModel:
         grid, hubs = self.gas_grids[network.name], [h for h in self.folder.gas_hubs if h.gas_network == network.name]
         shares = {
             kind: self._public_series(f"demand_profiles.{kind}", name) for kind, name in network.demand_profiles.items()

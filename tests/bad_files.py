@@ -183,7 +183,15 @@ VARIANT = {
     ),
     "variant of a list": Bad(
         edit(CASE_FILE, "[variant.summer.horizon]", "[variant.summer.agent]"),
-        ("case.toml", "variant 'summer'", "not 'agent'"),
+        ("case.toml", "variant 'summer'", "agent.start changes no [[agent]] of the case", "ec01-homes"),
+    ),
+    "variant of no agent": Bad(
+        edit(CASE_FILE, "[variant.summer.horizon]", "[variant.summer.agent.ec11]"),
+        ("case.toml", "variant 'summer'", "agent.ec11 changes no [[agent]] of the case"),
+    ),
+    "variant of a value": Bad(
+        edit(CASE_FILE, "[variant.summer.horizon]", "[variant.summer.title]"),
+        ("case.toml", "variant 'summer'", "not 'title'"),
     ),
     "no such variant": Bad(
         edit(CASE_FILE, "[variant.summer.horizon]", "[variant.autumn.horizon]"),

@@ -26,10 +26,10 @@ class Ended(NamedTuple):
     errors: str
 
 
-def copy_case(to: Path) -> Path:
-    """A copy of the bundled case in a folder `case`, without what only its generator and its reference need."""
+def copy_case(to: Path, name: str = BUNDLED_CASE) -> Path:
+    """A copy of a bundled case in a folder `case`, without what only its generator and its reference need."""
     left_out = shutil.ignore_patterns("source_profiles.csv", "reference.json", "README.md")
-    return Path(shutil.copytree(BUNDLED / BUNDLED_CASE, to / "case", ignore=left_out))
+    return Path(shutil.copytree(BUNDLED / name, to / "case", ignore=left_out))
 
 
 def edit(file: str, old: str, new: str) -> Mutation:
