@@ -19,6 +19,7 @@ COMMANDS = {
     "scaling": ("benchmarks.scaling", "run_scaling", "10 to 1000 hubs, against monolithic solvers"),
     "main_case": ("benchmarks.main_case", "run_main_case", "the main case in all variants against its reference"),
     "nonlinear": ("benchmarks.nonlinear", "run_nonlinear", "hubs, feeder and gas network against IPOPT's optimum"),
+    "flexibility": ("benchmarks.flexibility", "run_flexibility", "what the hubs' flexibility is worth"),
     "time_by_rank": ("benchmarks.time_by_rank", "run_time_by_rank", "where the wall time goes on 1 to 11 ranks"),
 }
 

@@ -41,7 +41,7 @@ from networks.transmission import Substation, TransmissionGrid, TransmissionMode
 from networks.validation import parse, read_toml
 from subproblems import QPAgent, QuadraticProgram
 from subproblems.community import Community, compile_community
-from subproblems.devices import below_minimum_load
+from subproblems.devices import Device, below_minimum_load
 from subproblems.hub import Hub
 
 KW_PER_MW = 1000.0
@@ -289,8 +289,11 @@ class Case:
         """How far a CHP of an agent runs from 0 and from its minimum load at most; reads the private file."""
         if name not in self.communities:
             return 0.0
-        devices = self._private(self.communities[name])[1].devices
-        return max((float(kw.max()) for kw in below_minimum_load(devices, solution).values()), default=0.0)
+        return max((float(kw.max()) for kw in below_minimum_load(self.devices(name), solution).values()), default=0.0)
+
+    def devices(self, name: str) -> list[Device]:
+        """Of a community or hub; reads the private file."""
+        return self._private(self.communities[name])[1].devices
 
     def _private(self, agent: AgentTable) -> tuple[Path, Community]:
         path = self.folder.file(agent.file)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from admm import SolverError
 from admm.couplings import Layout
-from networks.case import Case
+from networks.case import Case, CaseAgent
 from networks.flow_agent import FlowAgent
 from networks.flow_program import FlowProgram
 from subproblems import QuadraticProgram
@@ -35,13 +35,16 @@ class Centralised:
     seconds: float
 
 
-def solve_centralised(case: Case, report: Callable[[str], None] = lambda words: None) -> Centralised:
+def solve_centralised(
+    case: Case, report: Callable[[str], None] = lambda words: None, agents: Mapping[str, CaseAgent] | None = None
+) -> Centralised:
     """Solve, make the flows exact at the solution, solve again, until they are exact.
 
-    As in the run, limits of a feeder are added when a solution breaks them: of thousands a few bind.
+    As in the run, limits of a network are added when a solution breaks them: of thousands a few bind.
+    agents: others than the case's own, with the same couplings.
     """
     began = time.perf_counter()
-    programs, operators = _programs(case)
+    programs, operators = _programs(case, agents or {name: case.build_agent(name) for name in case.agents})
     corrections = 0
     while corrections <= MOST_CORRECTIONS:
         solution = solve_monolithic(programs, case.couplings)
@@ -57,9 +60,9 @@ def solve_centralised(case: Case, report: Callable[[str], None] = lambda words: 
     raise SolverError(f"the flows are not exact after {MOST_CORRECTIONS} corrections ({worst:.1e} of what is allowed)")
 
 
-def _programs(case: Case) -> tuple[dict[str, QuadraticProgram], dict[str, _Operator]]:
+def _programs(case: Case, agents: Mapping[str, CaseAgent]) -> tuple[dict[str, QuadraticProgram], dict[str, _Operator]]:
     """Every agent's program, and what keeps those with flows exact."""
-    agents, layout = {name: case.build_agent(name) for name in case.agents}, Layout(case.couplings)
+    layout = Layout(case.couplings)
     for name, agent in agents.items():
         agent.prepare(layout.boundary(name))
     operators = {n: _Operator(n, a.program) for n, a in agents.items() if isinstance(a, FlowAgent)}
