@@ -7,7 +7,8 @@ The same day, at the centralised optimum with true flows, with hubs whose device
     storage, cars   and the cars' charging
     all             and loads that can be shifted or met by either carrier, and buildings
 
-Tariffs are the day's mean prices of electricity and gas. Writes results/flexibility.csv and .md: costs of operators
+Tariffs are the day's mean prices of electricity and gas. With one gas gate lost there may be no schedule at all without
+flexibility: the row then says which constraints are in conflict. Writes results/flexibility.csv and .md: costs of operators
 and hubs, losses and peak, and their change against the first line.
 """
 
@@ -33,7 +34,7 @@ from subproblems.monolithic import solve_monolithic
 from subproblems.quadratic_program import Block
 
 FILE = "flexibility"
-CASES = ("feeder118-gas65", "feeder118-gas65:summer")
+CASES = ("feeder118-gas65", "feeder118-gas65:summer", "feeder118-gas65:gate-lost")
 STORAGE = ("battery", "heat_storage", "chp", "gas_boiler", "hub_heat_pump", "heat_dump")
 EVERYTHING = None
 LEVELS: dict[str, Collection[str] | None] = {
@@ -47,6 +48,7 @@ PUBLISHED = {"operators_change": -0.1933, "losses_change": -0.0612}
 """Of the published system, at the most: another feeder loading, other hubs, prices and base case."""
 BAND = 1e-6
 """How far a device that keeps its schedule may be from it, as a share of its scale: solvers round."""
+MOST_WORDS = 160
 METER = "connection"
 TARIFF = "tariff"
 
@@ -55,25 +57,29 @@ TARIFF = "tariff"
 class FlexibilityRow:
     """Costs in EUR over the day. operators: electricity and gas bought, less flexibility sold. hubs: their own costs.
 
-    losses_mwh, peak_mw: of the feeder. Changes are shares of the stand-alone line's values.
+    losses_mwh, peak_mw: of the feeder. Changes are shares of the values of the case's first line that has any.
+    status: "optimal", or why there is no schedule; then there are no numbers.
     """
 
     case: str
     level: str
-    total_eur: float
-    operators_eur: float
-    hubs_eur: float
-    losses_mwh: float
-    peak_mw: float
-    gas_peak_mw: float
-    total_change: float = 0.0
-    operators_change: float = 0.0
-    losses_change: float = 0.0
-    peak_change: float = 0.0
+    status: str
+    total_eur: float | None = None
+    operators_eur: float | None = None
+    hubs_eur: float | None = None
+    losses_mwh: float | None = None
+    peak_mw: float | None = None
+    gas_peak_mw: float | None = None
+    total_change: float | None = None
+    operators_change: float | None = None
+    losses_change: float | None = None
+    peak_change: float | None = None
     versions: str = field(default_factory=versions)
     machine: str = field(default_factory=machine)
 
-    def against(self, first: FlexibilityRow) -> FlexibilityRow:
+    def against(self, first: FlexibilityRow | None) -> FlexibilityRow:
+        if first is None or self.total_eur is None:
+            return self
         keys = {"total_change": "total_eur", "operators_change": "operators_eur"}
         keys |= {"losses_change": "losses_mwh", "peak_change": "peak_mw"}
         return replace(self, **{to: getattr(self, of) / getattr(first, of) - 1 for to, of in keys.items()})
@@ -86,8 +92,8 @@ def run_flexibility(options: Options) -> list[dict[str, Any]]:
         alone = {hub: stand_alone(case, hub) for hub in case.communities}
         first = None
         for level, free in LEVELS.items():
-            row = measure(case, level, {hub: held(case, hub, x, free) for hub, x in alone.items()})
-            first = first or row
+            row = measured(case, level, {hub: held(case, hub, x, free) for hub, x in alone.items()})
+            first = first or (row if row.total_eur is not None else None)
             rows.append(asdict(row.against(first)))
             print(rows[-1], flush=True)
         write_csv(options.out / f"{FILE}.csv", rows)
@@ -95,6 +101,14 @@ def run_flexibility(options: Options) -> list[dict[str, Any]]:
     note = f"Changes are shares of the stand-alone line's values. Published: operators {operators}, losses {losses}."
     (options.out / f"{FILE}.md").write_text(markdown_table(rows, note), encoding="utf-8")
     return rows
+
+
+def measured(case: Case, level: str, programs: Mapping[str, QuadraticProgram]) -> FlexibilityRow:
+    """As `measure`; where no schedule is feasible, a row that says why."""
+    try:
+        return measure(case, level, programs)
+    except admm.InfeasibleError as error:
+        return FlexibilityRow(case.name, level, str(error)[:MOST_WORDS])
 
 
 def measure(case: Case, level: str, programs: Mapping[str, QuadraticProgram]) -> FlexibilityRow:
@@ -109,6 +123,7 @@ def measure(case: Case, level: str, programs: Mapping[str, QuadraticProgram]) ->
     return FlexibilityRow(
         case.name,
         level,
+        "optimal",
         operators + hubs,
         operators,
         hubs,
