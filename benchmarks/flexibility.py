@@ -8,8 +8,8 @@ The same day, at the centralised optimum with true flows, with hubs whose device
     all             and loads that can be shifted or met by either carrier, and buildings
 
 Tariffs are the day's mean prices of electricity and gas. With one gas gate lost there may be no schedule at all without
-flexibility: the row then says which constraints are in conflict. Writes results/flexibility.csv and .md: costs of operators
-and hubs, losses and peak, and their change against the first line.
+flexibility: the row then says which constraints are in conflict. Writes results/flexibility.csv and .md: costs of
+operators and hubs, losses and peak, and their change against the first line.
 """
 
 from __future__ import annotations
