@@ -24,8 +24,8 @@ HISTORY_SUBJECTS = ("feeder33-tso57-00", "feeder118-gas65-00")
 HISTORY_VARIANTS = (*BASELINES, DEFAULT, "memory")
 COMPARED = (DEFAULT, "certified", "memory")
 REDUCTION_NOTE = (
-    "By how much the median of exchanges to the yardstick is lower than the baseline's; negative: higher; -: no number, "
-    "for at least half of the instances are not solved within the cap."
+    "By how much the median of exchanges to the yardstick is lower than the baseline's; negative: higher; "
+    "-: no number, as at least half of the instances are not solved within the cap."
 )
 NOTE = (
     "Exchanges until each test was met first, median/worst over the family's instances; inf: not within the cap of the "
