@@ -29,7 +29,8 @@ REDUCTION_NOTE = (
 )
 NOTE = (
     "Exchanges until each test was met first, median/worst over the family's instances; inf: not within the cap of the "
-    "row in the CSV, or not before the run ended on a proof. All from the same cold start (values 0, first price {start}), agents solved by {solver}."
+    "row in the CSV, or not before the run ended on a proof. "
+    "All from the same cold start (values 0, first price {start}), agents solved by {solver}."
 )
 
 
