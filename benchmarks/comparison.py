@@ -18,7 +18,7 @@ from benchmarks.subjects import Subject
 from benchmarks.tables import median_and_worst
 from benchmarks.variants import BEST_OF_FAMILY, BEST_OF_INSTANCE, Variant
 
-CAP = 2000
+CAP = 500
 GRID_VALUES = (BEST_OF_FAMILY, BEST_OF_INSTANCE)
 TESTS = ("boyd", "yardstick", "certified", "stop")
 

@@ -6,35 +6,73 @@ and how residual and gap fall on HISTORY_SUBJECTS, with the numbers behind it in
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from statistics import median
 from typing import Any
 
 from benchmarks.comparison import by_family, compare, known, tasks_for, watched
 from benchmarks.figures import draw_histories, draw_profile
 from benchmarks.options import Options
 from benchmarks.registry import registry
-from benchmarks.tables import markdown_table, write_csv
-from benchmarks.variants import BASELINES, CONVERGENCE, DEFAULT
+from benchmarks.tables import BELOW_THE_TABLE, markdown_table, reached, write_csv
+from benchmarks.variants import BASELINES, CONVERGENCE, DEFAULT, ONE_PRICE
 
 FILE = "convergence"
 HISTORY_SUBJECTS = ("feeder33-tso57-00", "feeder118-gas65-00")
 HISTORY_VARIANTS = (*BASELINES, DEFAULT, "memory")
+COMPARED = (DEFAULT, "certified", "memory")
+REDUCTION_NOTE = (
+    "By how much the median of exchanges to the yardstick is lower than the baseline's; negative: higher; "
+    "-: no number, as at least half of the instances are not solved within the cap."
+)
 NOTE = (
     "Exchanges until each test was met first, median/worst over the family's instances; inf: not within the cap of the "
-    "row in the CSV. All from the same cold start (values 0, first price {start}), agents solved by {solver}."
+    "row in the CSV, or not before the run ended on a proof. "
+    "All from the same cold start (values 0, first price {start}), agents solved by {solver}."
 )
 
 
 def run_convergence(options: Options) -> list[dict[str, Any]]:
     rows = compare(options, CONVERGENCE, f"{FILE}.csv")
     note = NOTE.format(start=options.start, solver=options.solver)
-    (options.out / f"{FILE}.md").write_text(markdown_table(by_family(rows), note), encoding="utf-8")
+    tables = [markdown_table(by_family(rows), note), markdown_table(reductions(rows), REDUCTION_NOTE)]
+    (options.out / f"{FILE}.md").write_text("\n".join(tables), encoding="utf-8")
     draw_profile(rows, options.out / "performance_profile.png")
     histories = run_histories(options)
     if histories:
         write_csv(options.out / f"{FILE}_history.csv", histories)
         draw_histories(histories, options.out / f"{FILE}_history.png")
     return rows
+
+
+def reductions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A line a family and baseline: its median of exchanges, and by how much the others' medians are lower, in %."""
+    table = []
+    for family in dict.fromkeys(row["family"] for row in rows):
+        middle = {variant: median(counts) for variant, counts in _counts(rows, family).items()}
+        for baseline in (*BASELINES, *ONE_PRICE):
+            if baseline in middle:
+                line: dict[str, Any] = {"family": family, "baseline": baseline, "median": middle[baseline]}
+                line |= {v: _lower(middle[v], middle[baseline]) for v in COMPARED if v in middle}
+                table.append(line | {key: rows[0][key] for key in BELOW_THE_TABLE})
+    return table
+
+
+def _counts(rows: Sequence[Mapping[str, Any]], family: str) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row["family"] == family:
+            found.setdefault(row["variant"], []).append(reached(row["yardstick_exchanges"]))
+    return found
+
+
+def _lower(count: float, of: float) -> str:
+    """By how much a count is lower, in words; against a failure there is no number."""
+    if math.isinf(count) or math.isinf(of):
+        return "-"
+    return f"{100 * (1 - count / of):.0f} %"
 
 
 def run_histories(options: Options) -> list[dict[str, Any]]:

@@ -82,11 +82,11 @@ def draw_histories(rows: Rows, path: Path) -> None:
         for number, variant in enumerate(dict.fromkeys(row["variant"] for row in here)):
             mine, colour = [row for row in here if row["variant"] == variant], f"C{number % 10}"
             at = [row["exchange"] for row in mine]
-            axes[0, column].semilogy(at, [row["mismatch"] for row in mine], color=colour, label=variant)
+            axes[0, column].loglog(at, [row["mismatch"] for row in mine], color=colour, label=variant)
             gaps = [math.nan if row["gap"] is None else abs(row["gap"]) for row in mine]
-            axes[1, column].semilogy(at, gaps, color=colour)
+            axes[1, column].loglog(at, gaps, color=colour)
             proven = [math.nan if row["certified_gap"] is None else row["certified_gap"] for row in mine]
-            axes[1, column].semilogy(at, proven, color=colour, linestyle=":")
+            axes[1, column].loglog(at, proven, color=colour, linestyle=":")
         axes[0, column].set(title=subject, ylabel="largest mismatch, share of scale")
         axes[1, column].set(xlabel="exchanges", ylabel="gap, share of turnover (dotted: certified)")
         for row, limit in ((0, 1e-3), (1, 1e-4)):

@@ -22,7 +22,7 @@ import admm
 from admm.couplings import Layout
 from subproblems.quadratic_program import INFINITE, QuadraticProgram
 
-TIME_LIMIT_SECONDS = 600.0
+TIME_LIMIT_SECONDS = 150.0
 GRACE_SECONDS = 5.0
 """Beyond the limit, for a solver that keeps it by itself to pass on what it says."""
 

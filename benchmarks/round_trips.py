@@ -21,7 +21,7 @@ from benchmarks.tables import markdown_table, reached, read_csv, write_csv
 from benchmarks.variants import BASELINES, DEFAULT
 
 ROUND_TRIPS_SECONDS = (0.0, 1e-3, 1e-2, 1e-1, 1.0)
-SHOWN = (*BASELINES, DEFAULT, "memory")
+SHOWN = (*BASELINES, DEFAULT, "certified", "memory")
 FILE = "round_trips"
 
 

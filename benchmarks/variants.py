@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 import admm
+from admm.couplings import Layout
 
 Variant = Mapping[str, Any]
 
@@ -21,6 +24,20 @@ BASELINES: dict[str, Variant] = {
     "classical, best of family": {"penalty": BEST_OF_FAMILY, "acceleration": "none"},
     "classical, best of instance": {"penalty": BEST_OF_INSTANCE, "acceleration": "none"},
 }
+
+
+class OnePrice(admm.Classical):
+    """Fixed at 1 per unit where all prices are counted in one unit, the price scale of the dearest quantity.
+
+    A frequent choice of units. Flexibility, which is cheap, then gets a penalty ten times that of 1 per unit.
+    """
+
+    name = "classical, one price"
+
+    def start(self, layout: Layout) -> np.ndarray:
+        return self.per_unit * layout.price_scale.max() / layout.scale
+
+
 POLICIES = ("residual", "normalised", "normalised-per-quantity", "spectral", "spectral-per-agent", "adaptive")
 ACCELERATIONS = {"": "none", " + relaxation": "relaxation:1.6", " + Anderson": "anderson:6"}
 
@@ -39,7 +56,8 @@ PROVEN: Variant = {"optimality_tolerance": 5e-5}
 """The engine's turnover counts both prices of what passes through an operator, that of a subject may count one: with
 half of the tolerance a run goes on until the gap is proven as a share of the subject's."""
 DEFAULT = "default"
-CONVERGENCE: dict[str, Variant] = BASELINES | _products() | {
+ONE_PRICE = {"classical, 1 per unit of one price": {"penalty": OnePrice(1.0), "acceleration": "none"}}
+CONVERGENCE: dict[str, Variant] = BASELINES | ONE_PRICE | _products() | {
     DEFAULT: {},
     "averaging, classical 1": {"penalty": "classical:1", "acceleration": "none", "relay_all": True},
     "averaging, adaptive": {"penalty": "adaptive", "acceleration": "none", "relay_all": True},

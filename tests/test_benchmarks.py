@@ -15,6 +15,7 @@ import scipy.sparse as sp
 import admm
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.comparison import by_family, known, resolved
+from benchmarks.convergence import reductions
 from benchmarks.example_entry import two_shops
 from benchmarks.figures import profile_ratios
 from benchmarks.generate import shrink
@@ -249,6 +250,17 @@ def test_tables_count_failures_as_infinite():
     assert profile_ratios(table_rows(), "yardstick_exchanges") == {"default": [1.0, 1.0], "x": [2.0, math.inf]}
     assert [line["x"] for line in ratio_table(table_rows())] == [2.0, math.inf, math.inf]
     assert "not reached" in markdown_table([{"n": None, "versions": "v"}], "Note.")
+
+
+def test_reductions_are_those_of_medians():
+    counts = {"classical, 1 per unit": (40, 50, None), "default": (10, 20, 30), "memory": (None, None, 5)}
+    rows = [
+        {"family": "f", "variant": v, "yardstick_exchanges": n, "versions": "", "machine": ""}
+        for v, found in counts.items()
+        for n in found
+    ]
+    (line,) = reductions(rows)
+    assert (line["median"], line["default"], line["memory"]) == (50, "60 %", "-")
 
 
 def test_round_trips_add_up_and_break_even_is_where_the_lines_cross():

@@ -29,7 +29,7 @@ def roles_of(layout: Layout, sides: Sides, named: Sequence[str], owned: Mapping[
     """
     if sides.relays:
         relayed = next(iter(sides.relays.values())).name
-        raise InputError(f"scheme 'memory' takes no relays, but coupling '{relayed}' has one: use 'two-block'")
+        raise InputError(f"a scheme with certificates takes no relays, but coupling '{relayed}' has one: use 'two-block'")
     leads = tuple(named) or tuple(name for name in sides.second if isinstance(owned.get(name), Lead))
     _check_leads(leads, sides, owned)
     other = sides.first if leads[0] in sides.second else sides.second
@@ -45,7 +45,7 @@ def roles_of(layout: Layout, sides: Sides, named: Sequence[str], owned: Mapping[
 def _check_leads(leads: Sequence[str], sides: Sides, owned: Mapping[str, Agent]) -> None:
     if not leads:
         raise InputError(
-            "scheme 'memory' needs a lead: an agent of the side that answers second, on the driving rank, that has "
+            "a scheme with certificates needs a lead: an agent of the side that answers second, on the driving rank, that has "
             "`join` (a QPAgent has); use scheme 'two-block' without one"
         )
     for name in leads:
