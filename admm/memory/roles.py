@@ -29,7 +29,9 @@ def roles_of(layout: Layout, sides: Sides, named: Sequence[str], owned: Mapping[
     """
     if sides.relays:
         relayed = next(iter(sides.relays.values())).name
-        raise InputError(f"a scheme with certificates takes no relays, but coupling '{relayed}' has one: use 'two-block'")
+        raise InputError(
+            f"a scheme with certificates takes no relays, but coupling '{relayed}' has one: use 'two-block'"
+        )
     leads = tuple(named) or tuple(name for name in sides.second if isinstance(owned.get(name), Lead))
     _check_leads(leads, sides, owned)
     other = sides.first if leads[0] in sides.second else sides.second
