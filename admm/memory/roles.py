@@ -47,8 +47,8 @@ def roles_of(layout: Layout, sides: Sides, named: Sequence[str], owned: Mapping[
 def _check_leads(leads: Sequence[str], sides: Sides, owned: Mapping[str, Agent]) -> None:
     if not leads:
         raise InputError(
-            "a scheme with certificates needs a lead: an agent of the side that answers second, on the driving rank, that has "
-            "`join` (a QPAgent has); use scheme 'two-block' without one"
+            "a scheme with certificates needs a lead: an agent of the side that answers second, on the driving rank, "
+            "that has `join` (a QPAgent has); use scheme 'two-block' without one"
         )
     for name in leads:
         if name not in (*sides.first, *sides.second):
