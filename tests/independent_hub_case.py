@@ -230,7 +230,8 @@ def gas_operator(case: CaseData, network: Mapping[str, Any], point: GasPoint) ->
 
 @dataclass
 class HubSolution:
-    """objective_eur: without what only steers. value: (periods,) by (coupling, quantity). moved_bar: in the last step."""
+    """objective_eur: without what only steers. value: (periods,) by (coupling, quantity). moved_bar: by the last
+    step."""
 
     objective_eur: float
     cost_eur: dict[str, float]
