@@ -29,7 +29,7 @@ from benchmarks.measure import GAP_OF_TURNOVER, MISMATCH_OF_SCALE, Row, cold_sta
 from benchmarks.monolithic_solvers import REFERENCE, SOLVERS, TIME_LIMIT_SECONDS, Stacked, solve_whole, stack
 from benchmarks.options import Options
 from benchmarks.subjects import Problem
-from benchmarks.tables import BELOW_THE_TABLE, markdown_table, write_csv
+from benchmarks.tables import BELOW_THE_TABLE, markdown_table, read_csv, write_csv
 
 HUBS, PERIODS, CAP, FILE = (10, 50, 200, 1000), (24, 96), 300, "scaling"
 IN_PROCESS = {"ADMM, OSQP agents, threads": "osqp", "ADMM, PIQP agents, one thread": "piqp"}
@@ -81,16 +81,19 @@ def methods() -> list[str]:
 
 
 def run_scaling(options: Options) -> list[dict[str, Any]]:
-    own, rows = options.own, []
+    own, path = options.own, options.out / f"{FILE}.csv"
+    rows = read_csv(path) if options.resume and path.is_file() else []
+    done = {(row["hubs"], row["periods"], row["method"]) for row in rows}
     unknown = set(own["methods"] or ()) - set(methods())
     if unknown:
         raise admm.InputError(f"--methods '{min(unknown)}': expected some of {', '.join(methods())}")
     wanted = own["methods"] or methods()
     for periods in own["periods"]:
         for hubs in own["hubs"]:
-            for row in measure_size(hubs, periods, own["seed"], own["time_limit"], wanted, options.cap or CAP):
+            left = [method for method in wanted if (hubs, periods, method) not in done]
+            for row in measure_size(hubs, periods, own["seed"], own["time_limit"], left, options.cap or CAP):
                 rows.append(asdict(row))
-                write_csv(options.out / f"{FILE}.csv", rows)
+                write_csv(path, rows)
                 shown = {key: value for key, value in rows[-1].items() if key not in BELOW_THE_TABLE}
                 print(shown, flush=True)
     note = f"Seconds to the same accuracy on {available_cores()} cores, one run after the other."
@@ -103,6 +106,8 @@ def measure_size(
     hubs: int, periods: int, seed: int, limit: float, wanted: Sequence[str], cap: int
 ) -> Iterator[ScalingRow]:
     """One row a method. The reference is PIQP at 1e-9; without one nothing is known to be accurate."""
+    if not wanted:
+        return
     programs, couplings = generate(hubs, periods, seed)
     whole = stack(programs, couplings)
     best = solve_whole(whole, *REFERENCE, limit)
