@@ -96,6 +96,8 @@ def run_scaling(options: Options) -> list[dict[str, Any]]:
                 write_csv(path, rows)
                 shown = {key: value for key, value in rows[-1].items() if key not in BELOW_THE_TABLE}
                 print(shown, flush=True)
+    rows.sort(key=lambda row: (row["periods"], row["hubs"], methods().index(row["method"])))
+    write_csv(path, rows)
     note = f"Seconds to the same accuracy on {available_cores()} cores, one run after the other."
     (options.out / f"{FILE}.md").write_text(markdown_table(rows, note), encoding="utf-8")
     draw(rows, options.out)
