@@ -188,7 +188,8 @@ def solve_over_mpi(row: ScalingRow, problem: Problem, solver: str, cap: int) -> 
 
 
 def draw(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
-    draw_lines(_series(rows, "exchanges", "ADMM"), out / f"{FILE}_exchanges.png", "hubs", "exchanges to the yardstick")
+    words = "exchanges to the yardstick"
+    draw_lines(_series(rows, "exchanges", "ADMM"), out / f"{FILE}_exchanges.png", "hubs", words, from_zero=True)
     draw_lines(_series(rows, "seconds_per_hub", "ADMM"), out / f"{FILE}_per_hub.png", "hubs", "seconds a hub")
     draw_lines(_series(rows, "seconds", ""), out / f"{FILE}_seconds.png", "hubs", "seconds to the same accuracy")
 
