@@ -96,12 +96,20 @@ def draw_histories(rows: Rows, path: Path) -> None:
 
 
 def draw_lines(
-    series: Mapping[str, Sequence[tuple[float, float]]], path: Path, x_label: str, y_label: str, title: str = ""
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    path: Path,
+    x_label: str,
+    y_label: str,
+    title: str = "",
+    from_zero: bool = False,
 ) -> None:
-    """One line a name on two logarithmic axes; points that are not finite are left open."""
-    figure, ((axes,),) = start_figure()
+    """One line a name on logarithmic axes, y from zero on an even one if asked for; what is not finite is left open."""
+    figure, ((axes,),) = start_figure(width=8.0)
     for name, points in series.items():
         axes.loglog([x for x, _ in points], [y for _, y in points], "o-", label=name)
+    if from_zero:
+        axes.set_yscale("linear")
+        axes.set_ylim(bottom=0)
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
-    axes.legend(fontsize="x-small")
+    axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     save(figure, path)

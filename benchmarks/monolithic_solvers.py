@@ -207,7 +207,7 @@ REFERENCE = ("PIQP", 1e-9)
 
 def solve_whole(whole: Stacked, solver: str, tolerance: float, limit: float = TIME_LIMIT_SECONDS) -> Solved:
     """One solve in a process of its own, which is ended at the limit (plus a little, to pass the answer on)."""
-    context = get_context("fork")  # the matrices are shared, not copied
+    context = get_context("spawn")  # a forked process would wait for ever for threads that only its parent has
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(whole, solver, tolerance, limit, theirs))
     process.start()

@@ -29,7 +29,7 @@ from benchmarks.measure import GAP_OF_TURNOVER, MISMATCH_OF_SCALE, Row, cold_sta
 from benchmarks.monolithic_solvers import REFERENCE, SOLVERS, TIME_LIMIT_SECONDS, Stacked, solve_whole, stack
 from benchmarks.options import Options
 from benchmarks.subjects import Problem
-from benchmarks.tables import BELOW_THE_TABLE, markdown_table, write_csv
+from benchmarks.tables import BELOW_THE_TABLE, markdown_table, read_csv, write_csv
 
 HUBS, PERIODS, CAP, FILE = (10, 50, 200, 1000), (24, 96), 300, "scaling"
 IN_PROCESS = {"ADMM, OSQP agents, threads": "osqp", "ADMM, PIQP agents, one thread": "piqp"}
@@ -81,18 +81,23 @@ def methods() -> list[str]:
 
 
 def run_scaling(options: Options) -> list[dict[str, Any]]:
-    own, rows = options.own, []
+    own, path = options.own, options.out / f"{FILE}.csv"
+    rows = read_csv(path) if options.resume and path.is_file() else []
+    done = {(row["hubs"], row["periods"], row["method"]) for row in rows}
     unknown = set(own["methods"] or ()) - set(methods())
     if unknown:
         raise admm.InputError(f"--methods '{min(unknown)}': expected some of {', '.join(methods())}")
     wanted = own["methods"] or methods()
     for periods in own["periods"]:
         for hubs in own["hubs"]:
-            for row in measure_size(hubs, periods, own["seed"], own["time_limit"], wanted, options.cap or CAP):
+            left = [method for method in wanted if (hubs, periods, method) not in done]
+            for row in measure_size(hubs, periods, own["seed"], own["time_limit"], left, options.cap or CAP):
                 rows.append(asdict(row))
-                write_csv(options.out / f"{FILE}.csv", rows)
+                write_csv(path, rows)
                 shown = {key: value for key, value in rows[-1].items() if key not in BELOW_THE_TABLE}
                 print(shown, flush=True)
+    rows.sort(key=lambda row: (row["periods"], row["hubs"], methods().index(row["method"])))
+    write_csv(path, rows)
     note = f"Seconds to the same accuracy on {available_cores()} cores, one run after the other."
     (options.out / f"{FILE}.md").write_text(markdown_table(rows, note), encoding="utf-8")
     draw(rows, options.out)
@@ -103,6 +108,8 @@ def measure_size(
     hubs: int, periods: int, seed: int, limit: float, wanted: Sequence[str], cap: int
 ) -> Iterator[ScalingRow]:
     """One row a method. The reference is PIQP at 1e-9; without one nothing is known to be accurate."""
+    if not wanted:
+        return
     programs, couplings = generate(hubs, periods, seed)
     whole = stack(programs, couplings)
     best = solve_whole(whole, *REFERENCE, limit)
@@ -181,7 +188,8 @@ def solve_over_mpi(row: ScalingRow, problem: Problem, solver: str, cap: int) -> 
 
 
 def draw(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
-    draw_lines(_series(rows, "exchanges", "ADMM"), out / f"{FILE}_exchanges.png", "hubs", "exchanges to the yardstick")
+    words = "exchanges to the yardstick"
+    draw_lines(_series(rows, "exchanges", "ADMM"), out / f"{FILE}_exchanges.png", "hubs", words, from_zero=True)
     draw_lines(_series(rows, "seconds_per_hub", "ADMM"), out / f"{FILE}_per_hub.png", "hubs", "seconds a hub")
     draw_lines(_series(rows, "seconds", ""), out / f"{FILE}_seconds.png", "hubs", "seconds to the same accuracy")
 

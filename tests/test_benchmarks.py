@@ -323,14 +323,12 @@ def test_every_monolithic_solver_finds_the_known_optimum(solver):
 
 
 def test_a_solver_that_takes_too_long_is_ended_and_recorded(monkeypatch):
-    import time
-
+    """Less time than the solver's process needs to start."""
     from benchmarks import monolithic_solvers
 
-    monkeypatch.setitem(monolithic_solvers.SOLVERS, "PIQP", (lambda *_: time.sleep(30), (1e-5,)))
-    monkeypatch.setattr(monolithic_solvers, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(monolithic_solvers, "GRACE_SECONDS", 0.0)
     problem = two_shops()
-    found = solve_whole(stack(problem.programs, problem.couplings), "PIQP", 1e-5, 0.2)
+    found = solve_whole(stack(problem.programs, problem.couplings), "PIQP", 1e-5, 1e-3)
     assert found.status == "time limit" and found.x is None
 
 

@@ -8,6 +8,7 @@ then the tests of `admm.two_block` decide.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -102,7 +103,7 @@ class Certified(TwoBlock):
     def certify(self) -> None:
         """Bounds at the prices that were asked for, and a schedule from all answers so far. The run's own
         values stay as they are until the schedule is handed out."""
-        certificate, state = self.certificate, self.state
+        certificate, state, began = self.certificate, self.state, time.perf_counter()
         own = state.lower, state.upper
         certificate.prove(self.prices, {name: self.proven[name] for name in certificate.asked})
         schedule = certificate.find_schedule(state.price)
@@ -111,6 +112,7 @@ class Certified(TwoBlock):
                 kept.forget_idle([schedule.answer.mix[name]])
             self.closing = certificate.ready() or (self.one_is_left() and certificate.proof.upper_eur is not None)
         state.lower, state.upper = own
+        self.seconds["operators"] += time.perf_counter() - began
 
     def test(self, seen: Residuals) -> Status:
         """Residuals stop the run only where no proof is to be had."""
