@@ -114,7 +114,7 @@ KEYS = {
     ),
     "unknown agent kind": Bad(
         edit(CASE_FILE, 'kind = "community"', 'kind = "comunity"'),
-        ("case.toml", "agent 'ec01-homes'", "'comunity'", "'community'"),
+        ("case.toml", "agent ('ec01-homes')", "'comunity'", "'community'"),
     ),
     "no bus": Bad(edit(CASE_FILE, "bus = 7\n", ""), ("case.toml", "agent 'ec01-homes'", "'bus' is missing")),
     "no horizon": Bad(
