@@ -36,7 +36,7 @@ SPECIFIC_J_PER_KG = 1.01325e5 / (0.732940 * 273.15) * 283.15
 """p / density at 10 degC, from the density at 0 degC and 1.01325 bar."""
 VISCOSITY_PA_S, COMPRESSIBILITY_PER_BAR = 1.07094e-5, -0.0022
 SET_POINT_COST = 0.01
-FIRST_FLOW_MW = 1.0
+FIRST_FLOW_MW = 0.02
 NETWORK_DEFAULTS = {"current_limit_scale": 1.0, "load_scale": 1.0, "reactive_support": []}
 HUB_DEFAULTS = {
     "electricity_emission_kg_per_kwh": 0.0,
