@@ -6,7 +6,9 @@ network by its exact pipe law. Nothing of the operators' linearised programs is 
     P_b = p + r l + sum of P of the branches behind,   v_j = v_i - 2 (r P + x Q) + (r^2 + x^2) l,   l v_i = P^2 + Q^2
     pi_i - pi_j = Z(p_m) (K m |m| + L m),   inflow of a node = its demand
 
-Writes results/nonlinear.csv and .md: our centralised optimum and our run against IPOPT's local optimum.
+The same with l v_i >= P^2 + Q^2 instead, the usual cone relaxation, shows where that one is not tight: its optimum is
+lower, its losses are not those of any flow. Writes results/nonlinear.csv and .md: our centralised optimum and our run
+against IPOPT's local optimum, and the relaxation's bound.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 
 import admm
 from admm.output import versions
+from benchmarks.flexibility import stand_alone
 from benchmarks.measure import machine
 from benchmarks.options import Options
 from benchmarks.registry import chosen
@@ -33,21 +36,27 @@ from subproblems import QuadraticProgram
 
 FILE = "nonlinear"
 CASES = ("feeder118-gas65", "feeder118-gas65:summer", "feeder118-gas65:pv-150")
+IPOPT = {"ipopt.print_level": 0, "ipopt.sb": "yes", "print_time": False, "ipopt.tol": 1e-7, "ipopt.max_iter": 1000}
 SMOOTH_MW2 = 1e-8
 """m |m| is m sqrt(m^2 + this)."""
-FIRST_FLOW_MW = 0.1
 
 
 @dataclass
 class NonlinearRow:
-    """Costs in EUR; gaps as shares of IPOPT's optimum, positive where ours costs more."""
+    """Costs in EUR; gaps as shares of IPOPT's optimum, positive where ours costs more.
+
+    cone_excess_mw: most loss in any branch, period and scenario that the relaxation counts and no flow has.
+    """
 
     case: str
     nonlinear_eur: float
     centralised_eur: float
     run_eur: float
+    cone_bound_eur: float
     centralised_gap: float
     run_gap: float
+    cone_gap: float
+    cone_excess_mw: float
     iterations: int
     ipopt_status: str
     ipopt_seconds: float
@@ -68,22 +77,41 @@ def run_nonlinear(options: Options) -> list[dict[str, Any]]:
 
 def compare(case: Case, solver: str) -> NonlinearRow:
     began = time.perf_counter()
-    best, status = nonlinear_optimum(case)
+    found = nonlinear_optimum(case)
     seconds = time.perf_counter() - began
     ours = solve_centralised(case).solution.objective_eur
     agents = {name: case.build_agent(name, solver) for name in case.agents}
     run = admm.solve(agents, case.couplings, admm.Settings(max_iterations=500))
-    gaps = ((value - best) / abs(best) for value in (ours, run.objective))
-    return NonlinearRow(case.name, best, ours, run.objective, *gaps, run.iterations, status, round(seconds, 1))
+    cone = nonlinear_optimum(case, relaxed=True)
+    costs = (ours, run.objective, cone.cost_eur)
+    return NonlinearRow(
+        case.name,
+        found.cost_eur,
+        *costs,
+        *((value - found.cost_eur) / abs(found.cost_eur) for value in costs),
+        cone.excess_mw,
+        run.iterations,
+        found.status,
+        round(seconds, 1),
+    )
 
 
-def nonlinear_optimum(case: Case) -> tuple[float, str]:
-    """IPOPT's optimum in EUR and its status. Raises SolverError where it finds none."""
+@dataclass(frozen=True)
+class Found:
+    """IPOPT's optimum; excess_mw: the largest r (l - (P^2 + Q^2) / v)."""
+
+    cost_eur: float
+    excess_mw: float
+    status: str
+
+
+def nonlinear_optimum(case: Case, relaxed: bool = False) -> Found:
+    """By IPOPT; relaxed: with the cone in place of the exact currents. Raises SolverError where it finds none."""
     import casadi
 
-    whole, boundary = Nonlinear(), {}
+    whole, boundary = Nonlinear(relaxed), {}
     for name in case.communities:
-        boundary |= whole.add_program(case.build_agent(name).qp)
+        boundary |= whole.add_program(case.build_agent(name).qp, stand_alone(case, name))
     for network in case.folder.distribution:
         whole.add_feeder(case.distribution_model(network), boundary)
     for network in case.folder.gas:
@@ -94,7 +122,8 @@ def nonlinear_optimum(case: Case) -> tuple[float, str]:
 class Nonlinear:
     """Variables, equations and costs, collected; every variable and row by its nominal size."""
 
-    def __init__(self) -> None:
+    def __init__(self, relaxed: bool) -> None:
+        self.relaxed, self.excess = relaxed, []
         self.x, self.start, self.lower, self.upper = [], [], [], []
         self.rows, self.least, self.most = [], [], []
         self.cost = 0.0
@@ -112,6 +141,12 @@ class Nonlinear:
             kept.append(full.ravel(order="F") / scale)
         return symbol * scale
 
+    def at_start(self, expression: Any) -> np.ndarray:
+        """Its value where IPOPT starts."""
+        import casadi
+
+        return np.array(casadi.Function("value", [casadi.vertcat(*self.x)], [expression])(np.concatenate(self.start)))
+
     def hold(self, expression: Any, least: Any = 0.0, most: Any = 0.0) -> None:
         """least <= expression <= most, element by element."""
         import casadi
@@ -120,12 +155,12 @@ class Nonlinear:
         for kept, value in ((self.least, least), (self.most, most)):
             kept.append(np.broadcast_to(np.asarray(value, dtype=float), expression.shape).ravel(order="F"))
 
-    def add_program(self, program: QuadraticProgram) -> dict[tuple[str, str], Any]:
+    def add_program(self, program: QuadraticProgram, start: np.ndarray) -> dict[tuple[str, str], Any]:
         """A linear agent as it is. Its boundary values, {(coupling, quantity): (T, 1)}."""
         import casadi
 
         scale = program.variable_scale
-        z = self.variables(program.name, program.size, 1, -np.inf, np.inf, 0.0)
+        z = self.variables(program.name, program.size, 1, -np.inf, np.inf, (start / scale)[:, None])
         x = casadi.DM(scale) * z
         by = 1.0 / program.row_scale
         self.hold(casadi.DM(by) * (casadi.DM(program.A) @ x), (by * program.l)[:, None], (by * program.u)[:, None])
@@ -158,27 +193,33 @@ class Nonlinear:
         self, model: DistributionModel, name: str, sign: float, support: Any, boundary: Mapping[tuple[str, str], Any]
     ) -> Any:
         """The equations of one scenario; what it draws at the root, (1, T)."""
+        import casadi
+
         feeder, periods = model.feeder, model.periods
         drawn_p, drawn_q = _drawn(model, sign, support, boundary)
         nodes, branches = len(feeder.nodes), len(feeder.branches)
         r, x = feeder.r_pu[:, None], feeder.x_pu[:, None]
-        first = np.cumsum(model.load_p_mw.T[::-1], axis=0)[::-1][1:] / 2
-        p = self.variables(f"{name}.p", branches, periods, -np.inf, np.inf, first)
-        q = self.variables(f"{name}.q", branches, periods, -np.inf, np.inf, first / 2)
-        current = self.variables(f"{name}.l", branches, periods, 0.0, feeder.i_max_pu[:, None] ** 2, first**2)
-        root_v = feeder.slack_voltage_pu**2
-        low, high = ((limit[1:, None]) ** 2 for limit in (feeder.v_min_pu, feeder.v_max_pu))
-        v = self.variables(f"{name}.v", branches, periods, low, high, root_v)
         behind, upstream = np.zeros((branches, branches)), np.zeros((branches, branches))
         for b, parent in enumerate(feeder.parent):
             if parent > 0:
                 behind[parent - 1, b] = upstream[b, parent - 1] = 1.0
         at_root = (feeder.parent == 0).astype(float)
+        root_v = feeder.slack_voltage_pu**2
+        lossless = np.linalg.inv(np.eye(branches) - behind)
+        first_p, first_q = (lossless @ self.at_start(drawn)[1:] for drawn in (drawn_p, drawn_q))
+        first_v = root_v - 2 * lossless.T @ (r * first_p + x * first_q)
+        p = self.variables(f"{name}.p", branches, periods, -np.inf, np.inf, first_p)
+        q = self.variables(f"{name}.q", branches, periods, -np.inf, np.inf, first_q)
+        most = feeder.i_max_pu[:, None] ** 2
+        current = self.variables(f"{name}.l", branches, periods, 0.0, most, (first_p**2 + first_q**2) / first_v)
+        low, high = ((limit[1:, None]) ** 2 for limit in (feeder.v_min_pu, feeder.v_max_pu))
+        v = self.variables(f"{name}.v", branches, periods, low, high, first_v)
         sending = _sparse(upstream) @ v + root_v * at_root[:, None] @ np.ones((1, periods))
         self.hold(p - _sparse(behind) @ p - r * current - drawn_p[1:, :])
         self.hold(q - _sparse(behind) @ q - x * current - drawn_q[1:, :])
         self.hold(v - sending + 2 * (r * p + x * q) - (r**2 + x**2) * current)
-        self.hold(current * sending - p**2 - q**2)
+        self.hold(current * sending - p**2 - q**2, 0.0, np.inf if self.relaxed else 0.0)
+        self.excess.append(casadi.mmax(r * (current - (p**2 + q**2) / sending)))
         root_p, root_q = (
             _sparse(at_root[None, :]) @ flow + drawn[0, :] for flow, drawn in ((p, drawn_p), (q, drawn_q))
         )
@@ -204,16 +245,17 @@ class Nonlinear:
             ((grid.column(grid.nodes, key) + grid.ambient_bar) ** 2)[:, None] for key in ("p_min_bar_g", "p_max_bar_g")
         ]
         set_pi = (grid.column(grid.gates, "p_set_bar_g") + grid.ambient_bar[grid.gate_nodes]) ** 2
-        pi = self.variables("pi", len(grid.nodes), periods, *limits, set_pi.mean(), scale=10.0)
-        flow = self.variables("m", len(grid.pipes), periods, -np.inf, np.inf, FIRST_FLOW_MW)
-        most = np.minimum(grid.column(grid.gates, "max_flow_mw"), 1e6)[:, None]
-        gate = self.variables("gate", len(grid.gates), periods, 0.0, most, demand.shape[0] / 4)
         start, end = grid.pipe_ends
         joins = np.zeros((len(grid.nodes), len(grid.pipes)))
         joins[start, np.arange(start.size)] -= 1.0
         joins[end, np.arange(end.size)] += 1.0
         gates = np.zeros((len(grid.nodes), len(grid.gates)))
         gates[grid.gate_nodes, np.arange(len(grid.gates))] = 1.0
+        first = np.linalg.pinv(np.hstack([joins, gates])) @ self.at_start(demand)
+        pi = self.variables("pi", len(grid.nodes), periods, *limits, set_pi.mean(), scale=10.0)
+        flow = self.variables("m", len(grid.pipes), periods, -np.inf, np.inf, first[: start.size])
+        most = np.minimum(grid.column(grid.gates, "max_flow_mw"), 1e6)[:, None]
+        gate = self.variables("gate", len(grid.gates), periods, 0.0, most, first[start.size :])
         self.hold(_sparse(joins) @ flow + _sparse(gates) @ gate - demand)
         square, linear = pipe_constants(grid)
         one, other = casadi.sqrt(pi[start.tolist(), :]), casadi.sqrt(pi[end.tolist(), :])
@@ -232,10 +274,10 @@ class Nonlinear:
 
     # ------------------------------------------------------------------------------ solving
 
-    def solve(self, casadi: Any) -> tuple[float, str]:
-        problem = {"x": casadi.vertcat(*self.x), "f": self.cost, "g": casadi.vertcat(*self.rows)}
-        quiet = {"ipopt.print_level": 0, "print_time": False, "ipopt.tol": 1e-9, "ipopt.max_iter": 500}
-        solver = casadi.nlpsol("whole", "ipopt", problem, {**quiet, "ipopt.sb": "yes"})
+    def solve(self, casadi: Any) -> Found:
+        x = casadi.vertcat(*self.x)
+        problem = {"x": x, "f": self.cost, "g": casadi.vertcat(*self.rows)}
+        solver = casadi.nlpsol("whole", "ipopt", problem, IPOPT)
         bounds = {
             "x0": self.start, "lbx": self.lower, "ubx": self.upper, "lbg": self.least, "ubg": self.most,
         }  # fmt: skip
@@ -243,7 +285,8 @@ class Nonlinear:
         status = solver.stats()["return_status"]
         if not solver.stats()["success"]:
             raise admm.SolverError(f"IPOPT found no optimum: {status}")
-        return float(found["f"]), status
+        excess = casadi.Function("excess", [x], [casadi.mmax(casadi.vertcat(*self.excess))])(found["x"])
+        return Found(float(found["f"]), float(excess), status)
 
 
 def pipe_constants(grid: GasGrid) -> tuple[np.ndarray, np.ndarray]:

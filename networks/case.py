@@ -339,7 +339,8 @@ class Case:
 
     def distribution_model(self, network: DistributionTable) -> DistributionModel:
         feeder = self.feeders[network.name]
-        profile = self._public_series("load_profile", network.load_profile) * network.load_scale
+        load = self._public_series("load_profile", network.load_profile) * network.load_scale
+        pv = self._public_series("pv_profile", network.pv_profile) * network.pv_scale
         connections = [
             Connection(coupling_name(a.name, network.name), str(a.bus), a.power_factor)
             for a in self.table.agent
@@ -350,8 +351,8 @@ class Case:
             name=network.name,
             feeder=feeder,
             hours=self.horizon.hours,
-            load_p_mw=np.outer(profile, feeder.load_p_mw),
-            load_q_mvar=np.outer(profile, feeder.load_q_mvar),
+            load_p_mw=np.outer(load - pv, feeder.load_p_mw),
+            load_q_mvar=np.outer(load, feeder.load_q_mvar),
             connections=tuple(connections),
             upstream=self._upstream(network),
             supports=tuple(

@@ -97,6 +97,10 @@ class DistributionTable(Attributes):
     current_limit_scale: Positive = Field(default=1.0, description="factor on the source's current limits")
     load_profile: Series = Field(default=1.0, description="column of the public profiles, or a number")
     load_scale: NotNegative = Field(default=1.0, description="factor on the source's loads")
+    pv_profile: Series = Field(default=0.0, description="output of other customers' PV per installed power")
+    pv_scale: NotNegative = Field(
+        default=0.0, description="other customers' installed PV at every node, as a multiple of the source's load there"
+    )
     reactive_support: tuple[ReactiveSupport, ...] = Field(default=(), description="list of the entries below")
     solve_ms: Positive | None = Field(default=None, description="measured time of one answer, to balance ranks")
 

@@ -193,6 +193,9 @@ class FeederData:
         self.path = np.linalg.inv(np.eye(len(branches)) - self.children)
         scale = network["load_scale"] * case.public[network["load_profile"]] / KW_PER_MW
         self.p_mw, self.q_mvar = (np.outer([loads[row["to_bus"]][i] for row in branches], scale) for i in (0, 1))
+        if "pv_profile" in network:
+            pv = network["pv_scale"] * case.public[network["pv_profile"]] / KW_PER_MW
+            self.p_mw = self.p_mw - np.outer([loads[row["to_bus"]][0] for row in branches], pv)
         self.root_v = network["slack_voltage_pu"] ** 2
 
     def sending(self, v: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The bundled case is listed, valid and current; a case made from nothing runs and writes what the contract says."""
+"""The bundled cases are listed, valid and current; a case made from nothing runs and writes what the contract says."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ import h5py
 import numpy as np
 import pytest
 
+from networks.case import load_case
 from networks.case_file import BUNDLED
-from networks.cases import build_ieee33_10ec as build
+from networks.cases import build_feeder118_gas65, build_ieee33_10ec
 from tests.case_tools import BUNDLED_CASE, Ended, copy_case, tieline
 from tests.tolerances import EXACT, FLOW_PU
 
-VARIANTS = ("", ":winter-15min", ":summer", ":summer-15min")
+HUB_CASE = "feeder118-gas65"
+VARIANTS = {
+    BUNDLED_CASE: ("", ":winter-15min", ":summer", ":summer-15min"),
+    HUB_CASE: ("", ":summer", ":pv-150", ":gate-lost", ":one-operator"),
+}
+NAMES = [case + variant for case, variants in VARIANTS.items() for variant in variants]
 IDENTITY_KEYS = {"case", "case_sha256", "scheme", "penalty", "ranks", "agents", "versions", "complete"}
 OUTCOME_KEYS = {"converged", "certified_gap", "iterations", "objective_eur", "wall_seconds", "bytes_exchanged"}
 ERROR_KEYS = {"primal_residual", "dual_residual", "primal_tolerance", "dual_tolerance", "ac_max_voltage_error_pu"}
@@ -32,31 +38,37 @@ POWER_KW = 1e-3
 def test_every_case_and_variant_is_listed(capsys) -> None:
     ended = tieline(capsys, "cases")
     assert ended.code == 0
-    names = [line.split()[0] for line in ended.out.splitlines()]
-    assert names == [BUNDLED_CASE + variant for variant in VARIANTS]
+    assert sorted(line.split()[0] for line in ended.out.splitlines()) == sorted(NAMES)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_is_valid(variant: str, capsys) -> None:
-    ended = tieline(capsys, "check", BUNDLED_CASE + variant)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_variant_is_valid(name: str, capsys) -> None:
+    ended = tieline(capsys, "check", name)
     assert ended.code == 0, ended.errors
     assert "everything is valid" in ended.out and ended.errors == ""
-    assert len(ended.out.splitlines()) == 13  # twelve agents and the verdict
+    agents = load_case(name).agents
+    assert [line.split()[0] for line in ended.out.splitlines()[: len(agents)]] == list(agents)
 
 
 def test_the_copy_that_other_tests_spoil_is_valid(tmp_path: Path, capsys) -> None:
     assert tieline(capsys, "check", copy_case(tmp_path)).code == 0
 
 
-def test_the_committed_files_are_what_the_generator_writes(tmp_path: Path, monkeypatch) -> None:
-    committed = BUNDLED / BUNDLED_CASE
-    (tmp_path / "source_profiles.csv").write_bytes((committed / "source_profiles.csv").read_bytes())
+@pytest.mark.parametrize(
+    ("name", "build", "agents"),
+    [(BUNDLED_CASE, build_ieee33_10ec, build_ieee33_10ec.COMMUNITIES), (HUB_CASE, build_feeder118_gas65, range(16))],
+)
+def test_the_committed_files_are_what_the_generator_writes(name, build, agents, tmp_path: Path, monkeypatch) -> None:
+    committed = BUNDLED / name
+    for file in ("source_profiles.csv", "hubs.csv"):
+        if (committed / file).exists():
+            (tmp_path / file).write_bytes((committed / file).read_bytes())
     monkeypatch.setattr(build, "FOLDER", tmp_path)
     build.main()
     files = sorted(
         path.relative_to(tmp_path) for folder in ("agents", "profiles") for path in (tmp_path / folder).iterdir()
     )
-    assert len(files) == 2 * len(build.COMMUNITIES) + 1
+    assert len(files) == 2 * len(agents) + 1
     assert files == sorted(p.relative_to(committed) for f in ("agents", "profiles") for p in (committed / f).iterdir())
     for file in files:
         assert (tmp_path / file).read_bytes() == (committed / file).read_bytes(), file

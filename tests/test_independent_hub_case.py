@@ -1,4 +1,4 @@
-"""The packages' optimum of the case with hubs and gas against the second model of it, on five morning hours."""
+"""The packages' optimum of the case with hubs and gas against the second model of it, on four morning hours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.case_tools import copy_case, edit
 from tests.independent_hub_case import HubSolution, solve
 from tests.independent_model import read_case
 
-PERIODS, CORRECTIONS = 5, 4
+PERIODS, CORRECTIONS = 4, 4
 TURNOVER_SHARE = 1e-6
 AGENT_COST_EUR = 0.02
 SCHEDULE_MW = 5e-3
@@ -34,7 +34,7 @@ class Both:
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     folder: Path = copy_case(tmp_path_factory.mktemp("hubs"), "feeder118-gas65")
-    edit("case.toml", "start = 2016-01-05T23:00:00Z", "start = 2016-01-06T05:00:00Z")(folder)
+    edit("case.toml", "start = 2016-01-05T23:00:00Z", "start = 2016-01-06T06:00:00Z")(folder)
     edit("case.toml", "periods = 24", f"periods = {PERIODS}")(folder)
     case = load_case(str(folder))
     return Both(solve(read_case(folder, GRIDS), CORRECTIONS), case, solve_centralised(case).solution)

@@ -17,7 +17,7 @@ from networks.joint_operator import JointOperatorAgent
 from subproblems import QPAgent
 from subproblems.builder import Builder
 from tests.gas_tools import square
-from tests.tolerances import FLOW_PU, LOSS_SHARE, OF_TURNOVER, VIOLATION_PU
+from tests.tolerances import FLOW_PU, LOSS_SHARE, OF_TURNOVER, PRESSURE_BAR, VIOLATION_PU
 
 
 def hub_agent(name, heat_mw, joint=True):
@@ -85,8 +85,9 @@ def test_one_operator_or_two_agree_on_the_optimum(scheme):
     assert {"base.voltage_pu", "gas.pressure_bar_g", "up.p_mw"} <= found.keys()
     assert found["gas.pressure_bar_g"] == pytest.approx(parts["gas.pressure_bar_g"], abs=0.05)
     assert set(together["operator"].units().values()) == {"pu", "MW", "Mvar", "bar", "bar^2"}
-    check = together["operator"].ac_check()
-    assert check.max_voltage_error_pu < FLOW_PU and check.max_loss_error < LOSS_SHARE
+    check = together["operator"].checks()
+    assert check["ac_max_voltage_error_pu"] < FLOW_PU and check["ac_max_loss_error"] < LOSS_SHARE
+    assert check["gas_max_pressure_error_bar"] < PRESSURE_BAR
 
 
 def test_two_networks_side_by_side_are_the_sum_of_both():
