@@ -59,8 +59,9 @@ class Assembly:
         """
         shape, start = (self.columns.periods, len(labels)), _end(self._rows)
         wanted = (np.ones(shape, dtype=bool) if mask is None else mask).T
-        for label, count in zip(labels, wanted.sum(axis=1), strict=True):
-            self._rows.append(Block(label, _end(self._rows), int(count)))
+        for label, taken in zip(labels, wanted, strict=True):
+            periods = None if taken.all() else tuple(np.flatnonzero(taken).tolist())
+            self._rows.append(Block(label, _end(self._rows), int(taken.sum()), periods=periods))
         flat = [np.broadcast_to(value, shape).T[wanted].astype(float) for value in (lower, upper, scale)]
         self._bounds.append((flat[0], flat[1], flat[2]))
         positions = np.full(wanted.shape, -1)

@@ -7,6 +7,7 @@ agent is shared.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def _stacked(
 
 
 def _moved(block: Block, by: int) -> Block:
-    return Block(block.name, block.start + by, block.length, block.unit)
+    return replace(block, start=block.start + by)
 
 
 class JointOperatorAgent(FlowAgent):

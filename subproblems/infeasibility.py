@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from subproblems.quadratic_program import QuadraticProgram
+from subproblems.quadratic_program import Block, QuadraticProgram
 
 SHARE = 1e-3
 """Rows whose weight in the certificate is below this share of the largest are left out."""
@@ -27,15 +27,17 @@ def explain(qp: QuadraticProgram, certificate: np.ndarray, share: float = SHARE)
     for block in qp.rows:
         at = np.flatnonzero(involved[block.entries])
         if at.size:
-            found.append((weight[block.entries].max(), f"{block.name} ({_periods(at, block.length)})"))
+            found.append((weight[block.entries].max(), f"{block.name} ({_periods(at, block)})"))
     found.sort(key=lambda pair: -pair[0])
     words = [text for _, text in found[:MOST_BLOCKS]]
     more = f" and {len(found) - MOST_BLOCKS} more" if len(found) > MOST_BLOCKS else ""
     return "these constraints contradict each other: " + "; ".join(words) + more
 
 
-def _periods(at: np.ndarray, length: int) -> str:
-    if at.size == length:
+def _periods(at: np.ndarray, block: Block) -> str:
+    if block.periods is not None:
+        at = np.array(block.periods)[at]
+    elif at.size == block.length:
         return "all periods"
     return ("period " if at.size == 1 else "periods ") + _ranges(at)
 

@@ -20,6 +20,9 @@ from subproblems.infeasibility import explain
 from subproblems.quadratic_program import INFINITE, QuadraticProgram
 
 GAP_TOLERANCE = 1e-9
+CAREFUL: tuple[Mapping[str, float], ...] = ({}, {"max_step_fraction": 0.9}, {"static_regularization_constant": 1e-7})
+"""Settings of Clarabel, tried in this order: now and then rounding stops it just before the tolerance."""
+FINAL = ("Solved", "PrimalInfeasible", "DualInfeasible")
 CONFLICT_AGENTS, CONFLICT_SHARE = 3, 0.1
 """How many agents an infeasible whole is blamed on, and above which share of the largest weight."""
 
@@ -121,10 +124,15 @@ def _clarabel(
     stacked = sp.vstack([rows[equal], rows[above], -rows[below]], format="csc")
     b = np.concatenate([upper[equal], upper[above], -lower[below]])
     cones = [clarabel.ZeroConeT(equal.size), clarabel.NonnegativeConeT(above.size + below.size)]
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = GAP_TOLERANCE
-    found = clarabel.DefaultSolver(sp.triu(P, format="csc"), q, stacked, b, cones, settings).solve()
+    for careful in CAREFUL:
+        settings = clarabel.DefaultSettings()
+        settings.verbose = False
+        settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = GAP_TOLERANCE
+        for key, value in careful.items():
+            setattr(settings, key, value)
+        found = clarabel.DefaultSolver(sp.triu(P, format="csc"), q, stacked, b, cones, settings).solve()
+        if str(found.status) in FINAL:
+            break
     multiplier = np.zeros(lower.size)
     z = np.asarray(found.z)
     multiplier[equal] = z[: equal.size]

@@ -25,12 +25,13 @@ CONVEXITY_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Block:
-    """A named run of variables or rows. unit: of each entry."""
+    """A named run of variables or rows. unit: of each entry. periods: what each stands for, where not all are there."""
 
     name: str
     start: int
     length: int
     unit: str = ""
+    periods: tuple[int, ...] | None = None
 
     @property
     def entries(self) -> slice:
