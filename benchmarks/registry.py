@@ -22,8 +22,14 @@ from benchmarks.problem_files import problem_names, read_problem
 from benchmarks.subjects import CaseSubject, SubjectMaker
 from benchmarks.variants import Variant
 
-CASES = ("ieee33-10ec", "ieee33-10ec:summer")
-"""Cases of 24 periods; those of 96 take four times as long and are in `main_case`."""
+CASES = {
+    "ieee33-10ec": "ieee33-10ec",
+    "ieee33-10ec:summer": "ieee33-10ec",
+    "feeder118-gas65": "16 hubs",
+    "feeder118-gas65:summer": "16 hubs",
+    "feeder118-gas65:gate-lost": "16 hubs",
+}
+"""Family of each case of 24 periods; those of 96 take four times as long and are in `main_case`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Registry:
 def registry(files: tuple[str, ...] = ()) -> Registry:
     """The bundled subjects, and what the files define. Raises InputError."""
     subjects: dict[str, SubjectMaker] = {name: partial(read_problem, name) for name in problem_names()}
-    subjects |= {name: partial(CaseSubject, name) for name in CASES}
+    subjects |= {name: partial(CaseSubject, name, family) for name, family in CASES.items()}
     variants: dict[str, Variant] = {}
     bundled = len(subjects)
     for file in files:

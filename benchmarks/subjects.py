@@ -1,7 +1,8 @@
 """What is measured on: coordination problems with a known optimum, by name.
 
 A subject is anything with the attributes of `Subject`; `Problem` is one made of programs, `CaseSubject` a
-bundled case. Names are FAMILY-INSTANCE or CASE:VARIANT; what is tuned "per family" is tuned over one family.
+bundled case, whose family the registry names. Names are FAMILY-INSTANCE or CASE:VARIANT; what is tuned "per family" is
+tuned over one family.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ class CaseSubject:
 
     seed = None
 
-    def __init__(self, name: str) -> None:
-        self.name, self.family = name, name.partition(":")[0]
+    def __init__(self, name: str, family: str) -> None:
+        self.name, self.family = name, family
         self._case = load_case(name)
         reference = self._case.folder.reference()
         if name not in reference:
