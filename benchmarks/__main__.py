@@ -13,6 +13,7 @@ COMMANDS = {
     "grid": ("benchmarks.grid", "run_grid", "a fixed penalty at each of 21 values: what the baselines are tuned by"),
     "convergence": ("benchmarks.convergence", "run_convergence", "exchanges of all variants on all subjects"),
     "round_trips": ("benchmarks.round_trips", "run_round_trips", "at which round-trip time which scheme wins"),
+    "headline": ("benchmarks.headline", "run_headline", "adaptive against classical on the case with hubs"),
     "wrong_start": ("benchmarks.wrong_start", "run_wrong_start", "the penalty started 100 times wrong"),
     "ablation": ("benchmarks.ablation", "run_ablation", "each ingredient of the default left out"),
     "warm": ("benchmarks.warm", "run_warm", "warm start after errors of load and PV"),

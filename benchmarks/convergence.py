@@ -6,7 +6,6 @@ and how residual and gap fall on HISTORY_SUBJECTS, with the numbers behind it in
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from statistics import median
@@ -16,7 +15,7 @@ from benchmarks.comparison import by_family, compare, known, tasks_for, watched
 from benchmarks.figures import draw_histories, draw_profile
 from benchmarks.options import Options
 from benchmarks.registry import registry
-from benchmarks.tables import BELOW_THE_TABLE, markdown_table, reached, write_csv
+from benchmarks.tables import BELOW_THE_TABLE, lower_by, markdown_table, reached, write_csv
 from benchmarks.variants import BASELINES, CONVERGENCE, DEFAULT, ONE_PRICE
 
 FILE = "convergence"
@@ -55,7 +54,7 @@ def reductions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for baseline in (*BASELINES, *ONE_PRICE):
             if baseline in middle:
                 line: dict[str, Any] = {"family": family, "baseline": baseline, "median": middle[baseline]}
-                line |= {v: _lower(middle[v], middle[baseline]) for v in COMPARED if v in middle}
+                line |= {v: lower_by(middle[v], middle[baseline]) for v in COMPARED if v in middle}
                 table.append(line | {key: rows[0][key] for key in BELOW_THE_TABLE})
     return table
 
@@ -66,13 +65,6 @@ def _counts(rows: Sequence[Mapping[str, Any]], family: str) -> dict[str, list[fl
         if row["family"] == family:
             found.setdefault(row["variant"], []).append(reached(row["yardstick_exchanges"]))
     return found
-
-
-def _lower(count: float, of: float) -> str:
-    """By how much a count is lower, in words; against a failure there is no number."""
-    if math.isinf(count) or math.isinf(of):
-        return "-"
-    return f"{100 * (1 - count / of):.0f} %"
 
 
 def run_histories(options: Options) -> list[dict[str, Any]]:

@@ -113,3 +113,24 @@ def draw_lines(
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     save(figure, path)
+
+
+def draw_headline(rows: Rows, measures: Mapping[str, str], path: Path) -> None:
+    """A bar a variant and day, a panel a measure; a run that never met the yardstick has a cross in place of a bar."""
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    days = list(dict.fromkeys(row["subject"] for row in rows))
+    figure, (panels,) = start_figure(columns=len(measures), width=4.2, height=4.4)
+    for axes, (words, column) in zip(panels, measures.items(), strict=True):
+        for i, day in enumerate(days):
+            at = [k + 0.8 * (i + 0.5) / len(days) - 0.4 for k in range(len(variants))]
+            found = {row["variant"]: row for row in rows if row["subject"] == day}
+            met = [found[v]["yardstick_exchanges"] is not None for v in variants]
+            unit = 1e6 if words == "MB" else 1.0
+            values = [found[v][column] / unit if ok else 0.0 for v, ok in zip(variants, met, strict=True)]
+            axes.barh(at, values, 0.8 / len(days), label=day)
+            axes.plot([0.0] * (len(met) - sum(met)), [y for y, ok in zip(at, met, strict=True) if not ok], "kx", ms=4)
+        axes.set(xlabel=f"{words} to the yardstick", xlim=(0, None))
+        axes.set_yticks(range(len(variants)), variants if axes is panels[0] else [""] * len(variants))
+        axes.invert_yaxis()
+    panels[-1].legend(fontsize="x-small")
+    save(figure, path)

@@ -27,7 +27,6 @@ CASES = {
     "ieee33-10ec:summer": "ieee33-10ec",
     "feeder118-gas65": "16 hubs",
     "feeder118-gas65:summer": "16 hubs",
-    "feeder118-gas65:gate-lost": "16 hubs",
 }
 """Family of each case of 24 periods; those of 96 take four times as long and are in `main_case`."""
 

@@ -65,5 +65,12 @@ def median_and_worst(values: Iterable[float | None]) -> str:
     return "-" if not counts else f"{_short(median(counts))}/{_short(max(counts))}"
 
 
+def lower_by(count: float, of: float) -> str:
+    """By how much a count is lower, in words; against a failure there is no number."""
+    if math.isinf(count) or math.isinf(of):
+        return "-"
+    return f"{100 * (1 - count / of):.0f} %"
+
+
 def _short(count: float) -> str:
     return "inf" if math.isinf(count) else f"{count:g}"

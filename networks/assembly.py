@@ -59,9 +59,10 @@ class Assembly:
         """
         shape, start = (self.columns.periods, len(labels)), _end(self._rows)
         wanted = (np.ones(shape, dtype=bool) if mask is None else mask).T
-        for label, taken in zip(labels, wanted, strict=True):
-            periods = None if taken.all() else tuple(np.flatnonzero(taken).tolist())
-            self._rows.append(Block(label, _end(self._rows), int(taken.sum()), periods=periods))
+        for label, taken, count in zip(labels, wanted, wanted.sum(axis=1).tolist(), strict=True):
+            some = 0 < count < taken.size
+            periods = tuple(np.flatnonzero(taken).tolist()) if some else None
+            self._rows.append(Block(label, _end(self._rows), count, periods=periods))
         flat = [np.broadcast_to(value, shape).T[wanted].astype(float) for value in (lower, upper, scale)]
         self._bounds.append((flat[0], flat[1], flat[2]))
         positions = np.full(wanted.shape, -1)

@@ -56,7 +56,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[TableRow]:
     except csv.Error as error:
         raise InputError(f"{path}: line {lines.line_num} is no CSV ({error})") from None
     if not rows:
-        raise InputError(f"{path}: has no rows below its header, expected at least one")
+        raise InputError(f"{path}: has no rows below its header, expected at least one {columns[0]}")
     return rows
 
 

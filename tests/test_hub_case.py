@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from admm import InfeasibleError
+from benchmarks.flexibility import held, stand_alone
 from networks.case import load_case
 from networks.case_file import CASE_FILE
+from networks.centralised import solve_centralised
 from networks.gas_flow import GasFlow
+from networks.grids import GAS, grid_folder
+from subproblems import QPAgent
 from tests.bad_files import Bad
-from tests.case_tools import copy_case, edit, tieline
+from tests.case_tools import Mutation, copy_case, edit, tieline
 from tests.test_bad_input import check_refused
 from tests.tolerances import FLOW_PU, LOSS_SHARE, OF_TURNOVER, VIOLATION_PU
 
@@ -19,6 +26,9 @@ CASE = "feeder118-gas65"
 ESTATE = "agents/h01-estate.toml"
 PRESSURE_BAR = 1e-3
 SAME_RUN = 1e-9
+
+
+BOILER = '[[devices]]\nkind = "gas_boiler"\nname = "boiler"\nmax_heat_kw = 100.0\n\n'
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +106,43 @@ def test_ranks_do_not_change_the_result(run, mpirun, tmp_path: Path) -> None:
     assert apart["objective_eur"] == pytest.approx(summary["objective_eur"], rel=SAME_RUN)
 
 
+def own_pipes(file: str, old: str, new: str) -> Mutation:
+    """The case with a gas network in a folder of its own, one text of which is changed; old "": only the head stays."""
+
+    def change(case: Path) -> None:
+        edit(CASE_FILE, 'source = "gas65"', 'source = "pipes"')(case)
+        shutil.copytree(grid_folder("gas65", GAS), case / "pipes", copy_function=shutil.copyfile)
+        text = (case / "pipes" / file).read_text(encoding="utf-8")
+        changed = text.replace(old, new, 1) if old else text.splitlines()[0] + "\n"
+        assert changed != text
+        (case / "pipes" / file).write_text(changed, encoding="utf-8")
+
+    return change
+
+
 BAD = {
+    "gas network without a source": Bad(
+        own_pipes("gate.csv", "", ""), ("pipes", "gate.csv: has no rows", "expected at least one gate")
+    ),
+    "every source lost": Bad(
+        edit(CASE_FILE, "price_eur_per_mwh = 18.0", 'lost_gates = ["city gate East", "city gate West"]'),
+        ("case.toml", "network 'gas'", "at least one source"),
+    ),
+    "disconnected node": Bad(
+        own_pipes("node.csv", "\n2,", "\n90,residential,0,0,0,1.5,4,100,,0\n2,"),
+        ("pipes", "no pipe connects node 90 with a gate"),
+    ),
+    "pipe without a diameter": Bad(
+        own_pipes("pipe.csv", "147.2", "0"), ("pipes", "inner_diameter_mm is 0", "expected a number above 0")
+    ),
+    "crossed pressure limits": Bad(
+        own_pipes("node.csv", "1.843,0.0,1.5,4.0", "1.843,0.0,4.5,4.0"),
+        ("pipes", "p_min_bar_g is 4.5 and p_max_bar_g is 4"),
+    ),
+    "gas device in a hub without a gas node": Bad(
+        edit("agents/h11-hydrogen.toml", "[[devices]]", BOILER + "[[devices]]"),
+        ("agents/h11-hydrogen.toml", "boiler", "gas_connection_kw"),
+    ),
     "unknown gas network": Bad(
         edit(CASE_FILE, 'gas_network = "gas"', 'gas_network = "gaz"'),
         ("case.toml", "agent 'h01-estate': gas_network = 'gaz'", "did you mean 'gas'?"),
@@ -156,3 +202,21 @@ def test_bad_hub_cases_are_refused_in_one_line(bad: Bad, tmp_path: Path, capsys)
     case = copy_case(tmp_path, CASE)
     bad.change(case)
     check_refused(tieline(capsys, "check", case), bad.words)
+
+
+def test_without_flexibility_a_lost_gate_is_not_survived_and_the_periods_are_named() -> None:
+    """Fixed demand and what hubs draw alone are above the other gate's capacity at the hours that are named."""
+    case = load_case(f"{CASE}:gate-lost")
+    held_fast = {hub: held(case, hub, stand_alone(case, hub), ()) for hub in case.communities}
+    agents = {name: case.build_agent(name, "piqp") for name in case.operators}
+    agents |= {hub: QPAgent(program) for hub, program in held_fast.items()}
+    with pytest.raises(InfeasibleError, match="gas: .*flow of gate city gate West.*capacity") as caught:
+        solve_centralised(case, agents=agents)
+    (table,) = case.folder.gas
+    drawn = case.gas_model(table).demand_mw.sum(axis=1)
+    for hub, program in held_fast.items():
+        for (_, quantity), at in program.boundary.items():
+            if quantity == "gas_mw":
+                drawn = drawn + stand_alone(case, hub)[at]
+    first = re.search(r"capacity \(periods? (\d+)", str(caught.value)).group(1)
+    assert drawn[int(first)] > case.gas_grids["gas"].gates[0].max_flow_mw

@@ -14,3 +14,5 @@ VIOLATION_PU = 1e-5
 """Violation of an agent's own rows, per unit of their scale."""
 PRESSURE_BAR = 1e-3
 """Pressure of a gas network against pandapipes."""
+NONLINEAR_SHARE = 1e-5
+"""Of the cost, against a nonlinear optimum by another solver: both find local optima."""
