@@ -55,7 +55,9 @@ TARIFF = "tariff"
 
 @dataclass
 class FlexibilityRow:
-    """Costs in EUR over the day. operators: electricity and gas bought, less flexibility sold. hubs: their own costs.
+    """Costs in EUR over the day. operators: electricity and gas bought, less flexibility sold. hubs: their own costs
+    (wear, running, curtailment, shifting), which with operators are the total; hub_bills: those and what they pay for
+    power and gas, less what they get for flexibility, at the optimum's prices.
 
     losses_mwh, peak_mw: of the feeder. Changes are shares of the values of the case's first line that has any.
     status: "optimal", or why there is no schedule; then there are no numbers.
@@ -67,11 +69,13 @@ class FlexibilityRow:
     total_eur: float | None = None
     operators_eur: float | None = None
     hubs_eur: float | None = None
+    hub_bills_eur: float | None = None
     losses_mwh: float | None = None
     peak_mw: float | None = None
     gas_peak_mw: float | None = None
     total_change: float | None = None
     operators_change: float | None = None
+    hub_bills_change: float | None = None
     losses_change: float | None = None
     peak_change: float | None = None
     versions: str = field(default_factory=versions)
@@ -81,7 +85,7 @@ class FlexibilityRow:
         if first is None or self.total_eur is None:
             return self
         keys = {"total_change": "total_eur", "operators_change": "operators_eur"}
-        keys |= {"losses_change": "losses_mwh", "peak_change": "peak_mw"}
+        keys |= {"hub_bills_change": "hub_bills_eur", "losses_change": "losses_mwh", "peak_change": "peak_mw"}
         return replace(self, **{to: getattr(self, of) / getattr(first, of) - 1 for to, of in keys.items()})
 
 
@@ -99,7 +103,8 @@ def run_flexibility(options: Options) -> list[dict[str, Any]]:
         write_csv(options.out / f"{FILE}.csv", rows)
     operators, losses = (f"{PUBLISHED[key]:.2%}" for key in ("operators_change", "losses_change"))
     note = f"Changes are shares of the stand-alone line's values. Published: operators {operators}, losses {losses}."
-    (options.out / f"{FILE}.md").write_text(markdown_table(rows, note), encoding="utf-8")
+    shown = [{key: "-" if value is None else value for key, value in row.items()} for row in rows]
+    (options.out / f"{FILE}.md").write_text(markdown_table(shown, note), encoding="utf-8")
     return rows
 
 
@@ -127,6 +132,7 @@ def measure(case: Case, level: str, programs: Mapping[str, QuadraticProgram]) ->
         operators + hubs,
         operators,
         hubs,
+        hubs + float(found.solution.price @ found.solution.value),
         losses_mwh=case.horizon.hours * float(feeder.losses_mw(x[dso.name]).sum()),
         peak_mw=float(x[dso.name][feeder.exchange["p_mw"]].max()),
         gas_peak_mw=float(gates.sum(axis=1).max()),

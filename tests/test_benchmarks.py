@@ -20,6 +20,7 @@ from benchmarks.example_entry import two_shops
 from benchmarks.figures import profile_ratios
 from benchmarks.generate import shrink
 from benchmarks.grid import VALUES, best_values, read_best
+from benchmarks.headline import medians
 from benchmarks.measure import Row, cold_start, measure
 from benchmarks.monolithic_solvers import solve_whole, stack
 from benchmarks.perturb import LOAD_ERROR, load_rows, perturbed, pv_rows
@@ -261,6 +262,23 @@ def test_reductions_are_those_of_medians():
     ]
     (line,) = reductions(rows)
     assert (line["median"], line["default"], line["memory"]) == (50, "60 %", "-")
+
+
+def test_the_headline_counts_failures_and_says_by_how_much_the_default_is_lower():
+    rows = [
+        {"variant": v, "subject": s, "yardstick_exchanges": n, "bytes": 1e6 * (n or 9), "seconds": 2.0 * (n or 9)}
+        | {"versions": "", "machine": ""}
+        for v, of in {
+            "classical, 1 per unit": (40, 60),
+            "classical, 1 in raw units": (30, None),
+            "default": (20, 30),
+        }.items()
+        for s, n in zip(("winter", "summer"), of, strict=True)
+    ]
+    one, raw, default = medians(rows)
+    assert (one["winter"], one["summer"]) == ("40", "60") and one["median MB"] == "50 (50 %)"
+    assert raw["summer"] == "inf" and raw["median seconds"] == "inf (-)"
+    assert default["median exchanges"] == "25"
 
 
 def test_round_trips_add_up_and_break_even_is_where_the_lines_cross():
