@@ -103,8 +103,7 @@ def run_flexibility(options: Options) -> list[dict[str, Any]]:
         write_csv(options.out / f"{FILE}.csv", rows)
     operators, losses = (f"{PUBLISHED[key]:.2%}" for key in ("operators_change", "losses_change"))
     note = f"Changes are shares of the stand-alone line's values. Published: operators {operators}, losses {losses}."
-    shown = [{key: "-" if value is None else value for key, value in row.items()} for row in rows]
-    (options.out / f"{FILE}.md").write_text(markdown_table(shown, note), encoding="utf-8")
+    (options.out / f"{FILE}.md").write_text(markdown_table(rows, note, nothing="-"), encoding="utf-8")
     return rows
 
 

@@ -37,18 +37,18 @@ def _value(text: str) -> int | float | str | None:
     return text
 
 
-def markdown_table(rows: Sequence[Mapping[str, Any]], note: str) -> str:
-    """One line a row; a number that was not reached is None."""
+def markdown_table(rows: Sequence[Mapping[str, Any]], note: str, nothing: str = "not reached") -> str:
+    """One line a row. nothing: what stands for None."""
     keys = [key for key in rows[0] if key not in BELOW_THE_TABLE]
     lines = ["| " + " | ".join(key.replace("_", " ") for key in keys) + " |", "| --- " * len(keys) + "|"]
-    lines += ["| " + " | ".join(_cell(row[key]) for key in keys) + " |" for row in rows]
+    lines += ["| " + " | ".join(_cell(row[key], nothing) for key in keys) + " |" for row in rows]
     below = ". ".join(str(rows[0][key]) for key in BELOW_THE_TABLE if key in rows[0])
     return "\n".join([*lines, "", f"{note} {below}.", ""])
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, nothing: str) -> str:
     if value is None:
-        return "not reached"
+        return nothing
     if not isinstance(value, float):
         return str(value)
     return f"{value:.1e}" if 0 < abs(value) < 0.01 else f"{value:.3f}".rstrip("0").rstrip(".")

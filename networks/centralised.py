@@ -18,7 +18,7 @@ from subproblems.monolithic import MonolithicSolution, solve_monolithic
 
 EXACT = 0.02
 """Flow errors at which the corrections end, as a share of those above which a run corrects."""
-MOST_CORRECTIONS = 20
+MOST_CORRECTIONS = 40
 ROW_ACCURACY = 1e-7
 """Violation of a limit that is left out, per unit, above which it is taken in."""
 
