@@ -116,7 +116,7 @@ def draw_lines(
 
 
 def draw_headline(rows: Rows, measures: Mapping[str, str], path: Path) -> None:
-    """A bar a variant and day, a panel a measure; a run that never met the yardstick has a cross in place of a bar."""
+    """A bar with its number for each variant and day, a panel a measure; a run that never met the yardstick says so."""
     variants = list(dict.fromkeys(row["variant"] for row in rows))
     days = list(dict.fromkeys(row["subject"] for row in rows))
     figure, (panels,) = start_figure(columns=len(measures), width=4.2, height=4.4)
@@ -127,9 +127,11 @@ def draw_headline(rows: Rows, measures: Mapping[str, str], path: Path) -> None:
             met = [found[v]["yardstick_exchanges"] is not None for v in variants]
             unit = 1e6 if words == "MB" else 1.0
             values = [found[v][column] / unit if ok else 0.0 for v, ok in zip(variants, met, strict=True)]
-            axes.barh(at, values, 0.8 / len(days), label=day)
-            axes.plot([0.0] * (len(met) - sum(met)), [y for y, ok in zip(at, met, strict=True) if not ok], "kx", ms=4)
-        axes.set(xlabel=f"{words} to the yardstick", xlim=(0, None))
+            bars = axes.barh(at, values, 0.8 / len(days), label=day)
+            numbers = [f"{value:.3g}" if ok else "not met" for value, ok in zip(values, met, strict=True)]
+            axes.bar_label(bars, numbers, padding=2, fontsize="x-small")
+        axes.set(xlabel=f"{words} to the yardstick")
+        axes.margins(x=0.12)
         axes.set_yticks(range(len(variants)), variants if axes is panels[0] else [""] * len(variants))
         axes.invert_yaxis()
     panels[-1].legend(fontsize="x-small")
