@@ -102,7 +102,10 @@ def run_flexibility(options: Options) -> list[dict[str, Any]]:
             print(rows[-1], flush=True)
         write_csv(options.out / f"{FILE}.csv", rows)
     operators, losses = (f"{PUBLISHED[key]:.2%}" for key in ("operators_change", "losses_change"))
-    note = f"Changes are shares of the stand-alone line's values. Published: operators {operators}, losses {losses}."
+    note = (
+        "Changes are shares of the values of the case's first line that has any. "
+        f"Published, at the most: operators {operators}, losses {losses}."
+    )
     (options.out / f"{FILE}.md").write_text(markdown_table(rows, note, nothing="-"), encoding="utf-8")
     return rows
 
