@@ -30,8 +30,9 @@ DAMPING_GROWTH, DAMPING_DECAY = 4.0, 0.9
 """EUR/bar^4: curvature that holds set pressures near the operating point where corrections do not settle."""
 SETTLES = 0.5
 """Share of its last error to which a correction must bring a period, or it is damped more."""
-MOVED_BAR = 1e-2
-"""Change of a set pressure from which a correction counts as moving it."""
+MOVED_BAR, SWINGS = 1e-2, 2
+"""Change of a set pressure from which a correction counts as moving it, and how many in a row must lead away where it
+is less."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class GasProgram(FlowProgram):
         self._draws = drawn if self._linepack is None else np.tile(drawn.reshape(1, -1), (model.periods, 1))
         self._state: GasState | None = None
         self._damping, self._last_error_bar = np.zeros(model.periods), np.full(model.periods, np.inf)
+        self._swings = np.zeros(model.periods, dtype=int)
         self.affine: AffineGas | None = None
 
     @property
@@ -126,13 +128,15 @@ class GasProgram(FlowProgram):
         return self._state
 
     def _damp(self, error_bar: np.ndarray, moved: np.ndarray) -> None:
-        """More damping for the periods that the last correction has not brought nearer though it moved what is set.
+        """More damping for the periods that the last correction has not brought nearer though it moved what is set, or
+        that swing away.
 
         With prices that differ between gates, or with linepack between periods, set pressures may go from one end
         of their range to the other with every tangent. Damping vanishes at the operating point: it costs nothing.
         """
         nearer = error_bar <= SETTLES * self._last_error_bar
-        stuck = (error_bar > CORRECT_ABOVE_BAR) & ~nearer & moved
+        self._swings = np.where(error_bar > self._last_error_bar, self._swings + 1, 0)
+        stuck = (error_bar > CORRECT_ABOVE_BAR) & ~nearer & (moved | (self._swings >= SWINGS))
         grown = np.clip(DAMPING_GROWTH * self._damping, FIRST_DAMPING * self.model.hours, LARGEST_DAMPING)
         self._damping = np.where(stuck, grown, np.where(nearer, DAMPING_DECAY, 1.0) * self._damping)
         self._last_error_bar = error_bar

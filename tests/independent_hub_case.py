@@ -174,7 +174,8 @@ class GasData:
         self.node = {row["node"]: i for i, row in enumerate(nodes)}
         share = {kind: case.public[name] for kind, name in network["demand_profiles"].items()}
         nothing = np.zeros(case.periods)
-        peaks = [(float(row["peak_demand_kw"]) / KW_PER_MW, share.get(row["profile"], nothing)) for row in nodes]
+        size = network.get("load_scale", 1.0) / KW_PER_MW
+        peaks = [(float(row["peak_demand_kw"]) * size, share.get(row["profile"], nothing)) for row in nodes]
         self.demand_mw = np.array([peak * profile for peak, profile in peaks])
         self.least, self.most = (
             np.array([(float(row[key]) + AMBIENT_BAR) ** 2 for row in nodes]) for key in ("p_min_bar_g", "p_max_bar_g")
