@@ -29,7 +29,7 @@ from benchmarks.registry import chosen
 from benchmarks.tables import markdown_table, write_csv
 from networks.case import Case, load_case
 from networks.centralised import solve_centralised
-from networks.distribution_program import DistributionModel, Supply
+from networks.distribution_model import DistributionModel, Supply
 from networks.gas_grid import GasGrid
 from networks.gas_program import GasModel
 from subproblems import QuadraticProgram

@@ -7,11 +7,8 @@ distribution operator with the transmission operator above it. An agent is built
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -30,14 +27,11 @@ from networks.case_file import (
     open_case,
 )
 from networks.distribution import Connection, DistributionAgent, DistributionModel, ReactiveSupport, Supply
-from networks.feeder import Feeder, read_feeder_csv
 from networks.gas import GasAgent, GasConnection, GasModel
-from networks.gas_grid import GasGrid
-from networks.gas_tables import read_gas_csv
-from networks.grids import ELECTRIC, GAS, grid_folder, grid_names
+from networks.grid_sources import feeder_of, gas_grid_of, grid_source, transmission_of
 from networks.joint_operator import JointOperatorAgent
 from networks.profiles import Profiles
-from networks.transmission import Substation, TransmissionGrid, TransmissionModel, compile_tso, read_transmission_csv
+from networks.transmission import Substation, TransmissionModel, compile_tso
 from networks.validation import parse, read_toml
 from subproblems import QPAgent, QuadraticProgram
 from subproblems.community import Community, compile_community
@@ -78,9 +72,9 @@ class Case:
     def __init__(self, folder: CaseFolder) -> None:
         self.folder, self.horizon, self.table = folder, folder.horizon, folder.table
         self.profiles = Profiles([folder.file(name) for name in self.table.profiles], self.horizon)
-        self.feeders = {n.name: self._feeder(n) for n in folder.distribution}
-        self.grids = {n.name: self._transmission_grid(n) for n in folder.transmission}
-        self.gas_grids = {n.name: self._gas_grid(n) for n in folder.gas}
+        self.feeders = {n.name: feeder_of(folder, n) for n in folder.distribution}
+        self.grids = {n.name: transmission_of(folder, n) for n in folder.transmission}
+        self.gas_grids = {n.name: gas_grid_of(folder, n) for n in folder.gas}
         self._check_feeders()
         self._check_buses()
         folder.reference()  # a broken one shows before the run, not after it
@@ -202,64 +196,6 @@ class Case:
                 f"its buses are {known[0]} to {known[-1]}"
             )
 
-    # ---------------------------------------------------------------- grids
-
-    def _feeder(self, network: DistributionTable) -> Feeder:
-        """The operator's feeder, with the case's voltage band, slack voltage and current limits."""
-        source = self._source(network)
-        with self._located(network.name):
-            feeder = _feeder_from_json(source) if source.is_file() else read_feeder_csv(source)
-        return replace(
-            feeder,
-            slack_voltage_pu=network.slack_voltage_pu,
-            v_min_pu=np.full(len(feeder.nodes), network.voltage_min_pu),
-            v_max_pu=np.full(len(feeder.nodes), network.voltage_max_pu),
-            i_max_pu=feeder.i_max_pu * network.current_limit_scale,
-        )
-
-    def _source(self, network: DistributionTable | TransmissionTable | GasTable) -> Path:
-        """A bundled grid's folder, or a file or folder of the case."""
-        own = self.folder.file(network.source)
-        if own.exists():
-            return own
-        kind = GAS if isinstance(network, GasTable) else ELECTRIC
-        if network.source in grid_names(kind):
-            return grid_folder(network.source, kind)
-        close = difflib.get_close_matches(network.source, grid_names(kind), n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"bundled grids: {', '.join(grid_names(kind))}"
-        raise InputError(
-            f"{self.folder.path}: network '{network.name}': source = '{network.source}' is no file or folder "
-            f"of the case and no bundled grid; {hint}"
-        )
-
-    def _transmission_grid(self, network: TransmissionTable) -> TransmissionGrid:
-        """The operator's grid, with the case's ratings, ramps and price of reserve."""
-        source = self._source(network)
-        with self._located(network.name):
-            if source.is_file():
-                grid = _transmission_from_json(source)
-            else:
-                grid = read_transmission_csv(source, cost_set=network.cost_set)
-        reserve = {
-            "reserve_cost_eur_per_mwh": network.reserve_cost_eur_per_mwh,
-            "reserve_quadratic_cost_eur_per_mw2h": network.reserve_quadratic_cost_eur_per_mw2h,
-        }
-        share = network.ramp_share_per_hour
-        return replace(
-            grid,
-            branches=[replace(b, rating_mw=b.rating_mw * network.rating_scale) for b in grid.branches],
-            generators=[replace(g, ramp_mw_per_hour=share * g.size_mw, **reserve) for g in grid.generators],
-        )
-
-    def _gas_grid(self, network: GasTable) -> GasGrid:
-        """The operator's grid without the gates that are lost."""
-        source = self._source(network)
-        with self._located(network.name):
-            grid = _gas_from_json(source) if source.is_file() else read_gas_csv(source)
-            for gate in network.lost_gates:
-                grid = grid.without_gate(gate)
-        return grid
-
     # ---------------------------------------------------------------- agents
 
     def build_agent(self, name: str, solver: str = "osqp") -> CaseAgent:
@@ -267,7 +203,7 @@ class Case:
         if name in self.communities:
             return QPAgent(self._community_program(self.communities[name]), solver=solver)
         network = self.operators[name]
-        with self._located(name):
+        with self.folder.located(name):
             if isinstance(network, TransmissionTable):
                 return QPAgent(self._transmission_program(network), solver=solver)
             if isinstance(network, GasTable):
@@ -276,14 +212,6 @@ class Case:
             if gas is None:
                 return DistributionAgent(model, solver=solver)
             return JointOperatorAgent(model, self.gas_model(gas), solver=solver)
-
-    @contextmanager
-    def _located(self, network: str) -> Iterator[None]:
-        """Says of an InputError to which network of the case file it belongs."""
-        try:
-            yield
-        except InputError as error:
-            raise InputError(f"{self.folder.path}: network '{network}': {error}") from None
 
     def below_minimum_kw(self, name: str, solution: Mapping[str, np.ndarray]) -> float:
         """How far a CHP of an agent runs from 0 and from its minimum load at most; reads the private file."""
@@ -430,7 +358,7 @@ class Case:
     def public_digest(self) -> bytes:
         """SHA-256 over the public files, the grids and the variant."""
         digest = hashlib.sha256(self.name.encode())
-        sources = [self._source(network) for network in self.table.network]
+        sources = [grid_source(self.folder, network) for network in self.table.network]
         grids = [
             path for source in sources for path in ([source] if source.is_file() else sorted(source.glob("*.csv")))
         ]
@@ -456,24 +384,6 @@ class Case:
         """Seconds an answer takes, from the case file where it was measured there, else a rough guess by size."""
         communities = {n: (a.solve_ms or 5.0) / 1e3 for n, a in self.communities.items()}
         return communities | {n: (table.solve_ms or 20.0) / 1e3 for n, table in self.operators.items()}
-
-
-def _feeder_from_json(path: Path) -> Feeder:
-    from networks.pandapower_import import feeder_from_pandapower  # late: pandapower takes 3 s to import
-
-    return feeder_from_pandapower(path)
-
-
-def _gas_from_json(path: Path) -> GasGrid:
-    from networks.pandapipes_import import gas_from_pandapipes
-
-    return gas_from_pandapipes(path)
-
-
-def _transmission_from_json(path: Path) -> TransmissionGrid:
-    from networks.pandapower_import import transmission_from_pandapower
-
-    return transmission_from_pandapower(path)
 
 
 def coupling_name(lower: str, upper: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from admm import InputError
-from networks.validation import parse, read_text, read_toml
+from networks.validation import located, parse, read_text, read_toml
 from subproblems.devices.attributes import Attributes, Series
 from subproblems.horizon import Horizon
 
@@ -109,6 +110,14 @@ class DistributionTable(Attributes):
         if self.voltage_min_pu >= self.voltage_max_pu:
             raise ValueError(
                 f"voltage_min_pu is {self.voltage_min_pu:g}, expected below voltage_max_pu {self.voltage_max_pu:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pv_in_full(self) -> DistributionTable:
+        if (self.pv_scale == 0) != (self.pv_profile == 0):
+            raise ValueError(
+                f"pv_scale is {self.pv_scale:g} and pv_profile is {self.pv_profile!r}, which belong together: give both"
             )
         return self
 
@@ -318,6 +327,10 @@ class CaseFolder:
     def gas_hubs(self) -> list[HubTable]:
         """Hubs with a gas connection."""
         return [a for a in self.table.agent if isinstance(a, HubTable) and a.gas_network is not None]
+
+    def located(self, network: str) -> AbstractContextManager[None]:
+        """Says of an InputError to which network of the case file it belongs."""
+        return located(f"{self.path}: network '{network}'")
 
     def file(self, name: str) -> Path:
         """A file of the case; InputError if it lies outside the folder."""

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from networks.ac_check import AcCheck
-from networks.distribution_program import (
-    Connection,
-    DistributionModel,
-    DistributionProgram,
-    ReactiveSupport,
-    Supply,
-)
+from networks.distribution_model import Connection, DistributionModel, ReactiveSupport, Supply
+from networks.distribution_program import DistributionProgram
 from networks.flow_agent import FlowAgent
 
 __all__ = ["Connection", "DistributionAgent", "DistributionModel", "DistributionProgram", "ReactiveSupport", "Supply"]

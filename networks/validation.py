@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,5 +51,14 @@ def parse(model: type[Model], data: dict[str, Any], where: str | Path) -> Model:
     """The data as a checked model; InputError for the first thing that is wrong with it."""
     try:
         return model(**data)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Begins an InputError's message with where it belongs."""
+    try:
+        yield
     except InputError as error:
         raise InputError(f"{where}: {error}") from None

@@ -1,0 +1,95 @@
+"""The grids that a case names: bundled ones, folders of tables, and JSON files of pandapower and pandapipes."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from admm import InputError
+from networks.case_file import CaseFolder, DistributionTable, GasTable, TransmissionTable
+from networks.feeder import Feeder, read_feeder_csv
+from networks.gas_grid import GasGrid
+from networks.gas_tables import read_gas_csv
+from networks.grids import ELECTRIC, GAS, grid_folder, grid_names
+from networks.transmission_grid import TransmissionGrid, read_transmission_csv
+
+
+def feeder_of(folder: CaseFolder, network: DistributionTable) -> Feeder:
+    """The operator's feeder, with the case's voltage band, slack voltage and current limits."""
+    source = grid_source(folder, network)
+    with folder.located(network.name):
+        feeder = _feeder_from_json(source) if source.is_file() else read_feeder_csv(source)
+    return replace(
+        feeder,
+        slack_voltage_pu=network.slack_voltage_pu,
+        v_min_pu=np.full(len(feeder.nodes), network.voltage_min_pu),
+        v_max_pu=np.full(len(feeder.nodes), network.voltage_max_pu),
+        i_max_pu=feeder.i_max_pu * network.current_limit_scale,
+    )
+
+
+def transmission_of(folder: CaseFolder, network: TransmissionTable) -> TransmissionGrid:
+    """The operator's grid, with the case's ratings, ramps and price of reserve."""
+    source = grid_source(folder, network)
+    with folder.located(network.name):
+        if source.is_file():
+            grid = _transmission_from_json(source)
+        else:
+            grid = read_transmission_csv(source, cost_set=network.cost_set)
+    reserve = {
+        "reserve_cost_eur_per_mwh": network.reserve_cost_eur_per_mwh,
+        "reserve_quadratic_cost_eur_per_mw2h": network.reserve_quadratic_cost_eur_per_mw2h,
+    }
+    share = network.ramp_share_per_hour
+    return replace(
+        grid,
+        branches=[replace(b, rating_mw=b.rating_mw * network.rating_scale) for b in grid.branches],
+        generators=[replace(g, ramp_mw_per_hour=share * g.size_mw, **reserve) for g in grid.generators],
+    )
+
+
+def gas_grid_of(folder: CaseFolder, network: GasTable) -> GasGrid:
+    """The operator's grid without the gates that are lost."""
+    source = grid_source(folder, network)
+    with folder.located(network.name):
+        grid = _gas_from_json(source) if source.is_file() else read_gas_csv(source)
+        for gate in network.lost_gates:
+            grid = grid.without_gate(gate)
+    return grid
+
+
+def grid_source(folder: CaseFolder, network: DistributionTable | TransmissionTable | GasTable) -> Path:
+    """A bundled grid's folder, or a file or folder of the case."""
+    own = folder.file(network.source)
+    if own.exists():
+        return own
+    kind = GAS if isinstance(network, GasTable) else ELECTRIC
+    if network.source in grid_names(kind):
+        return grid_folder(network.source, kind)
+    close = difflib.get_close_matches(network.source, grid_names(kind), n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"bundled grids: {', '.join(grid_names(kind))}"
+    raise InputError(
+        f"{folder.path}: network '{network.name}': source = '{network.source}' is no file or folder "
+        f"of the case and no bundled grid; {hint}"
+    )
+
+
+def _feeder_from_json(path: Path) -> Feeder:
+    from networks.pandapower_import import feeder_from_pandapower  # late: pandapower takes 3 s to import
+
+    return feeder_from_pandapower(path)
+
+
+def _gas_from_json(path: Path) -> GasGrid:
+    from networks.pandapipes_import import gas_from_pandapipes
+
+    return gas_from_pandapipes(path)
+
+
+def _transmission_from_json(path: Path) -> TransmissionGrid:
+    from networks.pandapower_import import transmission_from_pandapower
+
+    return transmission_from_pandapower(path)
