@@ -178,6 +178,10 @@ BAD = {
         edit(CASE_FILE, 'industrial = "gas_industrial_pu"', 'industrial = "gas_industry_pu"'),
         ("case.toml", "demand_profiles.industrial", "no column 'gas_industry_pu'"),
     ),
+    "PV without a profile": Bad(
+        edit(CASE_FILE, "load_scale = 0.8\n", "load_scale = 0.8\npv_scale = 1.5\n"),
+        ("case.toml", "network 'dso'", "pv_scale is 1.5 and pv_profile is 0.0", "give both"),
+    ),
     "no source of electricity": Bad(
         edit(CASE_FILE, 'supply_price_eur_per_mwh = "day_ahead_price_eur_per_mwh"\n', ""),
         ("case.toml", "network 'dso'", "neither of upstream and supply_price_eur_per_mwh"),
