@@ -26,8 +26,10 @@ from networks.case import Case, load_case
 from networks.cases.build_ieee33_10ec import COMMUNITIES, FOLDER
 from networks.cases.build_tools import private_columns, read_source, shifted
 from networks.centralised import solve_centralised
+from networks.profiles import STAMP
 from subproblems import QuadraticProgram
 from subproblems.community import Community, compile_community
+from subproblems.horizon import Horizon
 
 CASE_OF_PERIODS = {24: "ieee33-10ec", 96: "ieee33-10ec:winter-15min"}
 QUARTERS = 96
@@ -95,7 +97,7 @@ def _shrunk(coupling: admm.Coupling, hub: Hub) -> admm.Coupling:
 def _community_program(hub: Hub, case: Case, random: np.random.Generator) -> QuadraticProgram:
     """A variation of the kind at its full size, then shrunk to the hub's share."""
     _, drawn = COMMUNITIES[hub.kind]
-    profiles = _profiles(hub.kind, case.horizon.periods, random)
+    profiles = _profiles(hub.kind, case.horizon, random)
     limit = float(drawn.connection_kw)
     devices = [{"kind": "load", "name": "load", "power_kw": "load_kw"}, *(_varied(d, random) for d in drawn.devices)]
     community = Community.model_validate(
@@ -108,15 +110,16 @@ def _community_program(hub: Hub, case: Case, random: np.random.Generator) -> Qua
     return shrink(compile_community(hub.name, community, case.horizon, series, f"{hub.name}-{DSO}"), hub.share)
 
 
-def _profiles(kind: str, periods: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """The kind's own columns on its first day, turned by up to an hour; load and heat larger or smaller."""
-    _, source = read_source(FOLDER)
+def _profiles(kind: str, horizon: Horizon, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """The kind's own columns on the horizon's day, turned by up to an hour; load and heat larger or smaller."""
+    stamps, source = read_source(FOLDER)
+    first = stamps.index(f"{horizon.start:{STAMP}}")
     columns = private_columns(COMMUNITIES[kind][1], source)
     turn, found = int(random.integers(0, 5)), {}
     for name, column in columns.items():
-        day = shifted(column, 0 if name == "pv_pu_own" else turn)[:QUARTERS]
+        day = shifted(column, 0 if name == "pv_pu_own" else turn)[first : first + QUARTERS]
         factor = random.uniform(1 - SPREAD / 2, 1 + SPREAD / 2) if name in ("load_kw", "heat_kw") else 1.0
-        found[name] = factor * day.reshape(periods, -1).mean(axis=1)
+        found[name] = factor * day.reshape(horizon.periods, -1).mean(axis=1)
     return found
 
 

@@ -9,13 +9,16 @@ import difflib
 import json
 import os
 from contextlib import AbstractContextManager
-from datetime import datetime
+from copy import copy
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from admm import InputError
+from networks.market.rules import MarketTable
 from networks.validation import located, parse, read_text, read_toml
 from subproblems.devices.attributes import Attributes, Series
 from subproblems.horizon import Horizon
@@ -238,6 +241,7 @@ class CaseTable(Attributes):
     profiles: tuple[str, ...] = ()
     network: tuple[Network, ...] = Field(min_length=1, description="one table [[network]] each")
     agent: tuple[Participant, ...] = Field(min_length=1, description="one table [[agent]] each")
+    market: MarketTable = Field(default=MarketTable(), description="the table [market]")
     variant: dict[str, dict[str, dict[str, Any]]] = Field(
         default_factory=dict, description="named changes to the tables above"
     )
@@ -260,7 +264,9 @@ class Reference(Attributes):
 
 
 class CaseFolder:
-    """A case: its folder, its public table with the variant applied, and its horizon."""
+    """A case: its folder, its public table with the variant applied, and its horizon; day: if it is one day of it."""
+
+    day: str | None = None
 
     def __init__(self, folder: Path, variant: str | None = None) -> None:
         self.folder, self.variant = folder, variant
@@ -274,7 +280,25 @@ class CaseFolder:
 
     @property
     def name(self) -> str:
-        return self.table.name + (f":{self.variant}" if self.variant else "")
+        return self.table.name + (f":{self.variant}" if self.variant else "") + (f"@{self.day}" if self.day else "")
+
+    def days(self) -> list[CaseFolder]:
+        """One for each day of the horizon. Raises InputError if that is no whole number of days."""
+        horizon, a_day = self.horizon, self.horizon.periods_per_day
+        if horizon.periods <= a_day:
+            return [self]
+        if horizon.periods % a_day:
+            raise InputError(
+                f"{self.path}: periods is {horizon.periods}, expected a multiple of a day's {a_day} for the market"
+            )
+        return [self._day(number) for number in range(horizon.periods // a_day)]
+
+    def _day(self, number: int) -> CaseFolder:
+        one, horizon = copy(self), self.horizon
+        start = horizon.start + timedelta(days=number)
+        one.horizon = replace(horizon, start=start, periods=horizon.periods_per_day)
+        one.day = f"{start + timedelta(hours=horizon.utc_offset_hours):%Y-%m-%d}"
+        return one
 
     def _horizon(self) -> Horizon:
         given = self.table.horizon

@@ -50,7 +50,7 @@ FILES = {
     "empty case file": Bad(write(CASE_FILE, b""), ("case.toml", "key 'name' is missing")),
     "empty agent file": Bad(write(HOMES, b""), (HOMES, "'import_limit_kw' is missing", "kW")),
     "empty profiles": Bad(write(PUBLIC, b""), (PUBLIC, "time_utc")),
-    "invalid TOML": Bad(edit(CASE_FILE, "periods = 24", "periods = "), ("case.toml", "not valid TOML", "line 9")),
+    "invalid TOML": Bad(edit(CASE_FILE, "periods = 24", "periods = "), ("case.toml", "not valid TOML", "line 10")),
     "invalid TOML of an agent": Bad(edit(HOMES, "[[devices]]", "[[devices]"), (HOMES, "not valid TOML", "line 8")),
     "agent file outside": Bad(
         edit(CASE_FILE, "agents/ec01-homes.toml", "../ec01-homes.toml"),
@@ -118,7 +118,7 @@ KEYS = {
     ),
     "no bus": Bad(edit(CASE_FILE, "bus = 7\n", ""), ("case.toml", "agent 'ec01-homes'", "'bus' is missing")),
     "no horizon": Bad(
-        edit_lines(CASE_FILE, lambda lines: [*lines[:6], *lines[11:]]),
+        edit_lines(CASE_FILE, lambda lines: [*lines[:7], *lines[12:]]),
         ("case.toml", "'horizon' is missing", "[horizon]"),
     ),
 }

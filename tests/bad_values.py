@@ -7,6 +7,8 @@ from tests.bad_files import CARS, HOMES, HOMES_CSV, PUBLIC, Bad
 from tests.case_tools import edit, edit_lines, own_feeder, remove
 
 FIRST_DSO_AGENT = 'name = "ec01-homes"\nkind = "community"\nnetwork = "dso"'
+ROW_0345 = 308
+"""Line, counted from 0, of 2016-01-14T03:45Z in the profiles; the horizon starts in line 290, counted from 1."""
 
 
 def _tie_closed(line: str) -> str:
@@ -46,7 +48,7 @@ HORIZON = {
         edit(CASE_FILE, "periods = 24", "periods = 8784"), ("case.toml", "[horizon]", "periods is 8784", "2688")
     ),
     "before the profiles": Bad(
-        edit(CASE_FILE, "2016-01-13T23:00:00Z", "2015-01-13T23:00:00Z"), (PUBLIC, "2015-01-13T23:00Z", "2016-01-13")
+        edit(CASE_FILE, "2016-01-13T23:00:00Z", "2015-01-13T23:00:00Z"), (PUBLIC, "2015-01-13T23:00Z", "2016-01-10")
     ),
     "finer than the profiles": Bad(
         edit(CASE_FILE, "periods = 24\nstep_minutes = 60", "periods = 24\nstep_minutes = 5"),
@@ -56,31 +58,38 @@ HORIZON = {
 
 PROFILES = {
     "NaN": Bad(
-        edit(HOMES_CSV, "37.23,0,18", "nan,0,18"), (HOMES_CSV, "line 2", "load_kw", "'nan'", "expected a finite number")
+        edit(HOMES_CSV, "37.23,0,18", "nan,0,18"),
+        (HOMES_CSV, "line 290", "load_kw", "'nan'", "expected a finite number"),
     ),
-    "words": Bad(edit(HOMES_CSV, "37.23,0,18", "n/a,0,18"), (HOMES_CSV, "line 2", "load_kw", "'n/a'", "finite number")),
-    "empty cell": Bad(edit(HOMES_CSV, "37.23,0,18", ",0,18"), (HOMES_CSV, "line 2", "load_kw is empty")),
-    "infinite": Bad(edit(HOMES_CSV, "37.23,0,18", "1e999,0,18"), (HOMES_CSV, "line 2", "load_kw", "'1e999'")),
-    "decimal comma": Bad(edit(HOMES_CSV, "37.23,0,18", "37,23,0,18"), (HOMES_CSV, "line 2", "5 cells", "expected 4")),
+    "words": Bad(
+        edit(HOMES_CSV, "37.23,0,18", "n/a,0,18"), (HOMES_CSV, "line 290", "load_kw", "'n/a'", "finite number")
+    ),
+    "empty cell": Bad(edit(HOMES_CSV, "37.23,0,18", ",0,18"), (HOMES_CSV, "line 290", "load_kw is empty")),
+    "infinite": Bad(edit(HOMES_CSV, "37.23,0,18", "1e999,0,18"), (HOMES_CSV, "line 290", "load_kw", "'1e999'")),
+    "decimal comma": Bad(edit(HOMES_CSV, "37.23,0,18", "37,23,0,18"), (HOMES_CSV, "line 290", "5 cells", "expected 4")),
     "NaN in public profiles": Bad(
-        edit(PUBLIC, "23:00Z,1.4,", "23:00Z,NaN,"), (PUBLIC, "line 2", "temperature_degc", "'NaN'")
+        edit(PUBLIC, "23:00Z,1.4,", "23:00Z,NaN,"), (PUBLIC, "line 290", "temperature_degc", "'NaN'")
     ),
     "gap": Bad(
-        edit_lines(HOMES_CSV, lambda lines: [*lines[:20], *lines[21:]]),
+        edit_lines(HOMES_CSV, lambda lines: [*lines[:ROW_0345], *lines[ROW_0345 + 1 :]]),
         (HOMES_CSV, "gap", "no row for 2016-01-14T03:45Z", "15 minutes"),
     ),
     "too short": Bad(
-        edit_lines(PUBLIC, lambda lines: lines[:60]), (PUBLIC, "too short", "no row for 2016-01-14T13:45Z")
+        edit_lines(PUBLIC, lambda lines: lines[: ROW_0345 + 40]), (PUBLIC, "too short", "no row for 2016-01-14T13:45Z")
     ),
     "same time twice": Bad(
-        edit_lines(HOMES_CSV, lambda lines: [*lines[:20], lines[19], *lines[20:]]),
+        edit_lines(HOMES_CSV, lambda lines: [*lines[:ROW_0345], lines[ROW_0345 - 1], *lines[ROW_0345:]]),
         (HOMES_CSV, "two rows for 2016-01-14T03:30Z", "one row"),
     ),
-    "no zone": Bad(edit(HOMES_CSV, "2016-01-13T23:00Z", "2016-01-13T23:00"), (HOMES_CSV, "line 2", "not in UTC", "Z")),
-    "local time": Bad(
-        edit(PUBLIC, "2016-01-13T23:00Z", "2016-01-14T00:00+01:00"), (PUBLIC, "line 2", "+01:00", "not in UTC")
+    "no zone": Bad(
+        edit(HOMES_CSV, "2016-01-13T23:00Z", "2016-01-13T23:00"), (HOMES_CSV, "line 290", "not in UTC", "Z")
     ),
-    "no time": Bad(edit(HOMES_CSV, "2016-01-13T23:00Z", "noon"), (HOMES_CSV, "line 2", "'noon'", "2016-01-14T00:00Z")),
+    "local time": Bad(
+        edit(PUBLIC, "2016-01-13T23:00Z", "2016-01-14T00:00+01:00"), (PUBLIC, "line 290", "+01:00", "not in UTC")
+    ),
+    "no time": Bad(
+        edit(HOMES_CSV, "2016-01-13T23:00Z", "noon"), (HOMES_CSV, "line 290", "'noon'", "2016-01-14T00:00Z")
+    ),
     "no time column": Bad(edit(HOMES_CSV, "time_utc", "time"), (HOMES_CSV, "'time_utc'")),
     "column twice": Bad(edit(HOMES_CSV, "gains_kw", "load_kw"), (HOMES_CSV, "load_kw", "two columns")),
     "column of the public file": Bad(

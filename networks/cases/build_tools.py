@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +92,7 @@ def shiftable(name: str, *windows: tuple[float, float, float, float]) -> dict:
 
 
 def read_source(folder: Path) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Time stamps and columns (192,): the winter day, then the summer day."""
+    """Time stamps and columns, one row a quarter of an hour: whole local days, one after the other."""
     with (folder / "source_profiles.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in rows[0] if name != "time_utc"]
@@ -111,7 +112,10 @@ def write_csv(path: Path, stamps: list[str], columns: Mapping[str, np.ndarray]) 
 
 
 def toml_value(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    """A text, truth value or number as TOML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def toml_table(head: str, table: Mapping[str, object]) -> list[str]:
