@@ -11,13 +11,16 @@ the diagonal (entry t of the rows sees entry t of the variables); a matrix is ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from admm import InputError
+from subproblems.ev_error import Stays, as_announced
 from subproblems.quadratic_program import Block, QuadraticProgram
 
 Coefficient = Any
@@ -33,10 +36,20 @@ class Builder:
     """Collects one agent's variables, rows, costs and boundary; `build` makes the program.
 
     Names must be unique. Units are those of the names; a variable's `scale` is its nominal size.
+    initial_states: {name of a state's block: its value before the first period}, where it is not the devices' own.
+    stays: the errors of stays, asked for fleet/class.
+    Raises InputError where one of these values is not finite.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, initial_states: Mapping[str, float] | None = None, stays: Stays | None = None
+    ) -> None:
+        self.name, self.stays = name, stays or as_announced
+        self._initial_states = dict(initial_states or {})
+        self._states: list[str] = []
+        for state, value in self._initial_states.items():
+            if not math.isfinite(value):
+                raise InputError(f"{name}: initial state '{state}' is {value!r}, expected a finite number")
         self.constant = 0.0
         self._variables: dict[str, Block] = {}
         self._rows: dict[str, Block] = {}
@@ -73,6 +86,20 @@ class Builder:
         self._linear.append(np.zeros(length))
         self._bound_names[name] = bound_name or f"{name}: limits"
         return block
+
+    def initial_state(self, name: str, own: float) -> float:
+        """What the state `name` is before the first period: as given to this builder, else the device's own value."""
+        self._states.append(name)
+        return float(self._initial_states.get(name, own))
+
+    def check_initial_states(self) -> None:
+        """Once all devices are added: raises InputError where a value was given for what is no state of theirs."""
+        for name in self._initial_states:
+            if name not in self._states:
+                close = difflib.get_close_matches(name, self._states, n=1)
+                known = ", ".join(dict.fromkeys(self._states)) or "none"
+                hint = f"did you mean '{close[0]}'?" if close else f"states: {known}"
+                raise InputError(f"initial_states: there is no state '{name}'; {hint}")
 
     def _spread(self, name: str, value: Any, length: int) -> np.ndarray:
         array = np.asarray(value, dtype=float)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -24,6 +24,7 @@ from subproblems.builder import Builder
 from subproblems.calls import begin, lags, later
 from subproblems.devices import AnyDevice, Resolver
 from subproblems.devices.attributes import Attributes, number
+from subproblems.ev_error import Stays
 from subproblems.horizon import Horizon
 from subproblems.port import ELECTRICITY, GAS, Flow, Port, join, terms_of
 from subproblems.quadratic_program import Block, QuadraticProgram
@@ -103,17 +104,24 @@ def compile_community(
     series: Resolver,
     coupling: str,
     gas_coupling: str | None = None,
+    initial_states: Mapping[str, float] | None = None,
+    stays: Stays | None = None,
 ) -> QuadraticProgram:
     """The community or hub as a program whose boundary is p_mw, flex_up_mw, flex_down_mw of the coupling, one value a
     period, and with a gas connection gas_mw of the gas coupling (of the same coupling where None).
 
     series: gives the values (periods,) of a column by its name, or of a number. Costs are in EUR.
+    initial_states: {name of a state's block: its value before the first period}, such as the last values of the day
+    before, in place of what the devices' attributes say. It is taken as it is, beyond the state's limits, too. Where a
+    device has nothing at the horizon's start (no vehicles, no open window) its value has no effect.
+    stays: how stays of electric vehicles differ from the file, asked for fleet/class; they change bounds only.
     Raises InputError, beginning with the community's name, where the data do not fit the horizon.
     """
-    builder, limit_kw = Builder(name), community.gas_limit_kw()
+    builder, limit_kw = Builder(name, initial_states, stays), community.gas_limit_kw()
     try:
         product_periods = community.product_periods(horizon)
         ports = [device.add(builder, horizon, series, product_periods) for device in community.devices]
+        builder.check_initial_states()
         check_gas_and_heat(community.devices, ports, limit_kw)
         factors = community.emission_factors(horizon, series)
     except InputError as error:

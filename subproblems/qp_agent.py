@@ -56,9 +56,14 @@ class QPAgent:
             raise InputError(f"{qp.name}: solver is '{solver}', expected one of {', '.join(SOLVERS)}")
         self.qp, self.solver_name, self.shares_cost = qp, solver, shares_cost
         self.x: np.ndarray | None = None
+        self._boundary: AgentBoundary | None = None
+        self._revised = False
 
     def prepare(self, boundary: AgentBoundary) -> None:
         self._check_boundary(boundary)
+        kept, self._revised = self._revised and boundary.same_as(self._boundary), False
+        if kept:
+            return
         self._boundary = boundary
         self._at = np.concatenate([self.qp.boundary[c, q] for c, q, _ in boundary.keys])
         self._money = float(0.4 * np.mean(boundary.price_scale * boundary.scale))
@@ -105,6 +110,14 @@ class QPAgent:
             raise InputError(f"{qp.name}: an update may not move the boundary to other variables")
         self.qp = qp
         self._scale_program()
+
+    def revise(self, qp: QuadraticProgram) -> None:
+        """New numbers on the same pattern for a further run, which begins with this solver, warm."""
+        if self._boundary is None:
+            self.qp = qp
+            return
+        self.update(qp)
+        self._revised = True
 
     def answer(self, question: Question) -> Answer:
         """Solve for one question; `bound_eur` is a proven bound of cost + price . values, without a penalty only."""

@@ -11,7 +11,7 @@ still allows whatever the device must do later.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -31,7 +31,10 @@ class Leg:
 
     maximum_kw: shape (periods,). change: shape (periods,), what 1 kW over the period adds to the state,
     in the state's unit; negative where it drains. consumes: False where it feeds into the grid.
-    minimum_kw: below 0 where one power does both, such as the heat into and out of a tank.
+    minimum_kw: a number or (periods,); below 0 where one power does both, such as the heat into and out of a tank,
+    and equal to maximum_kw where the power is not free.
+    usual_kw: shape (periods,), what scales are taken from where the limits are those of one day only, so that the
+    same program fits another day's.
     """
 
     name: str
@@ -39,15 +42,21 @@ class Leg:
     maximum_kw: np.ndarray
     change: np.ndarray
     consumes: bool = True
-    minimum_kw: float = 0.0
+    minimum_kw: np.ndarray | float = 0.0
+    usual_kw: np.ndarray | None = None
 
     @property
     def sign(self) -> float:
         return 1.0 if self.consumes else -1.0
 
     @property
+    def sizes_kw(self) -> np.ndarray:
+        """shape (periods,): how large the power can be."""
+        return np.maximum(self.maximum_kw, -self.minimum_kw) if self.usual_kw is None else self.usual_kw
+
+    @property
     def nominal_kw(self) -> float:
-        return max(float(self.maximum_kw.max()), -self.minimum_kw) or 1.0
+        return float(self.sizes_kw.max()) or 1.0
 
     @property
     def consumption_raises(self) -> bool:
@@ -60,7 +69,8 @@ class Reservoir:
     """A reservoir's numbers, see above; keep, drift, lower, upper: shape (periods,).
 
     prefix: what its variables' names begin with, such as "battery.". label: what messages call it.
-    state_name and state_words: the same for its state. unit: of the state.
+    state_name and state_words: the same for its state. unit: of the state. initial: the device's own value, in place
+    of which a builder may have one that is carried over from the day before.
     """
 
     prefix: str
@@ -82,7 +92,7 @@ class Reservoir:
         Measured on a community of seven devices: with this in place of the capacity OSQP needs half the
         iterations at 24 periods and a fifth at 96.
         """
-        sizes = np.sum([np.abs(leg.change) * np.maximum(leg.maximum_kw, -leg.minimum_kw) for leg in self.legs], axis=0)
+        sizes = np.sum([np.abs(leg.change) * leg.sizes_kw for leg in self.legs], axis=0)
         return float(sizes.max()) or 1.0
 
     def floor(self) -> np.ndarray:
@@ -124,7 +134,7 @@ def add_reservoir(
 
     carrier: what its legs take. Only electricity has flexibility.
     """
-    periods = reservoir.keep.size
+    reservoir, periods = with_carried_state(builder, reservoir), reservoir.keep.size
     state = builder.variable(
         reservoir.prefix + reservoir.state_name,
         periods,
@@ -143,6 +153,7 @@ def add_reservoir(
         terms=tuple((legs[leg.name], leg.sign) for leg in reservoir.legs),
         constant_kw=np.zeros(periods),
         nominal_kw=max(leg.nominal_kw for leg in reservoir.legs),
+        least_kw=sum(np.maximum(leg.minimum_kw, 0.0) for leg in reservoir.legs if leg.consumes),
     )
     port = Port(
         {carrier: flow},
@@ -151,6 +162,12 @@ def add_reservoir(
         flexible_kw=nominal_kw if flexible else 0.0,
     )
     return Added(port, state, legs)
+
+
+def with_carried_state(builder: Builder, reservoir: Reservoir) -> Reservoir:
+    """The reservoir from the initial state that the builder was given for it, where it was given one."""
+    state = reservoir.prefix + reservoir.state_name
+    return replace(reservoir, initial=builder.initial_state(state, reservoir.initial))
 
 
 def _add_leg(builder: Builder, reservoir: Reservoir, leg: Leg) -> Block:
@@ -213,14 +230,14 @@ class Strain:
 
 
 def _flexibility_variable(builder: Builder, reservoir: Reservoir, group: Sequence[Leg], name: str) -> Block:
-    most = np.sum([leg.maximum_kw for leg in group], axis=0)
+    most, sizes_kw = (np.sum(each, axis=0) for each in zip(*((g.maximum_kw, g.sizes_kw) for g in group), strict=True))
     return builder.variable(
         f"{reservoir.prefix}{name}_kw",
         most.size,
         0.0,
         most,
         unit="kW",
-        scale=float(most.max()) or 1.0,
+        scale=float(sizes_kw.max()) or 1.0,
         bound_name=f"{reservoir.label}: {name.replace('_', ' ')} flexibility limits",
     )
 

@@ -28,7 +28,7 @@ from tests.tolerances import EXACT
 )
 def test_stays_are_rounded_inwards_repeated_and_clipped(start, end, hour, step, repeat, expected):
     found = stays(horizon(24 * 60 // step, step, hour), start, end, repeat, "here")
-    spans = [(stay.first, stay.last, stay.elapsed_before, stay.elapsed_after) for stay in found]
+    spans = [(stay.first, stay.last, stay.elapsed_before, stay.elapsed_after()) for stay in found]
     assert spans == [pytest.approx(span, abs=EXACT) for span in expected]
 
 

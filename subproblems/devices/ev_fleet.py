@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from subproblems.builder import Builder
-from subproblems.devices.attributes import Attributes, Name, flag, number
+from subproblems.devices.at_once import filled_at_once, level_after
+from subproblems.devices.attributes import Attributes, Name, choice, flag, number
 from subproblems.devices.base import Device, Resolver
 from subproblems.devices.costs import add_wear
-from subproblems.devices.stays import Stay, stays, whole_periods
-from subproblems.horizon import Horizon
+from subproblems.devices.stays import ROUNDING, Stay, stays, whole_periods
+from subproblems.ev_error import AS_FORECAST, EvError
+from subproblems.horizon import HOURS_PER_DAY, Horizon
 from subproblems.port import Port, join
-from subproblems.reservoir import Leg, Reservoir, add_reservoir
+from subproblems.reservoir import Leg, Reservoir, add_reservoir, with_carried_state
 
 REACH_TOLERANCE_KWH = 1e-9
 
@@ -57,9 +60,14 @@ class EvClass(Attributes):
                 )
         return self
 
-    def energy_kwh(self, elapsed: float) -> float:
+    def arrival_kwh(self, factor: float) -> float:
+        """Energy of a vehicle on arrival if it needs `factor` times as much; its battery limits what it can need."""
+        need_kwh = factor * (self.energy_at_departure_kwh - self.energy_on_arrival_kwh)
+        return min(max(self.energy_at_departure_kwh - need_kwh, self.min_energy_kwh), self.capacity_kwh)
+
+    def energy_kwh(self, elapsed: float, factor: float = 1.0) -> float:
         """Energy of a vehicle that is pro rata between arrival and departure after a share of its stay."""
-        return (1 - elapsed) * self.energy_on_arrival_kwh + elapsed * self.energy_at_departure_kwh
+        return (1 - elapsed) * self.arrival_kwh(factor) + elapsed * self.energy_at_departure_kwh
 
 
 class EvFleet(Device):
@@ -69,6 +77,14 @@ class EvFleet(Device):
     energy before the stay = n energy_on_arrival, energy at its end >= n energy_at_departure,
     n min_energy <= energy <= n capacity; nothing in periods without a stay. A stay that the horizon
     cuts has the energy pro rata between arrival and departure there: fixed at the start, at least at the end.
+
+    Charging "on_arrival" leaves nothing to decide: full power from the arrival on until n energy_at_departure is
+    reached, also in a stay that the horizon cuts: there it has charged in the same way before the start.
+
+    Errors of a stay that begins in the horizon, which the builder is asked for, change bounds only. Vehicles that come
+    later have no power until then, but their energy counts from the announced arrival on; of those that come
+    earlier nothing changes, as they are taken when they were announced. A factor on the energy need lowers (raises)
+    energy_on_arrival.
     """
 
     label: ClassVar[str] = "ev_fleet"
@@ -76,6 +92,11 @@ class EvFleet(Device):
     classes: list[EvClass] = Field(description="vehicles by class", min_length=1, json_schema_extra={"unit": ""})
     wear_cost_eur_per_kwh: float = number("wear cost of each kWh charged and each discharged", "EUR/kWh", 0.005, ge=0)
     wear_rise_eur_per_kwh: float = number("rise of the marginal wear cost up to full power", "EUR/kWh", 0.002, ge=0)
+    charging: Literal["controlled", "on_arrival"] = choice(
+        'who decides when: "controlled", or "on_arrival": at full power until charged, discharge_kw being ignored, '
+        "without flexibility",
+        "controlled",
+    )
     flexible: bool = flag("whether it offers flexibility", True)
 
     @model_validator(mode="after")
@@ -90,34 +111,52 @@ class EvFleet(Device):
         return join([self._add_class(builder, horizon, each, product_periods) for each in self.classes])
 
     def _add_class(self, builder: Builder, horizon: Horizon, each: EvClass, product_periods: int) -> Port:
-        reservoir = self._reservoir(horizon, each)
-        added = add_reservoir(builder, reservoir, self.flexible, product_periods)
-        for leg in reservoir.legs:
+        reservoir = self._reservoir(builder, horizon, each)
+        maximum_kw, flexible = {leg.name: leg.nominal_kw for leg in reservoir.legs}, self.flexible
+        if self.charging == "on_arrival":
+            target_kwh = np.full(horizon.periods, each.vehicles * each.energy_at_departure_kwh)
+            reservoir, flexible = filled_at_once(with_carried_state(builder, reservoir), target_kwh), False
+        added = add_reservoir(builder, reservoir, flexible, product_periods)
+        for leg, block in added.legs.items():
             wear = (self.wear_cost_eur_per_kwh, self.wear_rise_eur_per_kwh)
-            add_wear(builder, added.legs[leg.name], leg.nominal_kw, horizon.hours, *wear)
+            add_wear(builder, block, maximum_kw[leg], horizon.hours, *wear)
         return added.port
 
-    def _reservoir(self, horizon: Horizon, each: EvClass) -> Reservoir:
-        found = self._stays(horizon, each)
-        present, keep, drift, lower = (np.zeros(horizon.periods) for _ in range(4))
+    def _reservoir(self, builder: Builder, horizon: Horizon, each: EvClass) -> Reservoir:
+        found, initial_kwh = self._stays(horizon, each), 0.0
+        announced, present, keep, drift, lower = (np.zeros(horizon.periods) for _ in range(5))
         for stay in found:
-            span = slice(stay.first, stay.last + 1)
-            present[span], keep[span], lower[span] = 1.0, 1.0, each.min_energy_kwh
-            keep[stay.first], drift[stay.first] = 0.0, each.energy_kwh(stay.elapsed_before)
-            lower[stay.last] = each.energy_kwh(stay.elapsed_after)
+            span, error, late = slice(stay.first, stay.last + 1), AS_FORECAST, 0
+            announced[span], keep[span], lower[span] = 1.0, 1.0, each.min_energy_kwh
+            if stay.periods_before == 0:
+                error = builder.stays(f"{self.name}/{each.name}", each.arrival_hour, stay.day)
+                late = _periods_late(horizon, each, stay, error)
+                keep[stay.first], drift[stay.first] = 0.0, each.arrival_kwh(error.energy_factor)
+            else:
+                initial_kwh = self._energy_at_cut_kwh(each, stay, horizon.hours)
+            present[stay.first + late : stay.last + 1] = 1.0
+            lower[stay.last] = each.energy_kwh(stay.elapsed_after(late), error.energy_factor)
         return Reservoir(
             prefix=f"{self.name}.{each.name}_",
             label=f"{self.name} class {each.name}",
             state_name="energy_kwh",
             state_words="stored energy",
             unit="kWh",
-            initial=0.0,
+            initial=each.vehicles * initial_kwh,
             keep=keep,
             drift=each.vehicles * drift,
             lower=each.vehicles * lower,
-            upper=each.vehicles * each.capacity_kwh * present,
-            legs=_legs(each, horizon.hours, present),
+            upper=each.vehicles * each.capacity_kwh * announced,
+            legs=_legs(each, horizon.hours, announced, present)[: 1 if self.charging == "on_arrival" else None],
         )
+
+    def _energy_at_cut_kwh(self, each: EvClass, stay: Stay, hours: float) -> float:
+        """Energy of a vehicle at the horizon's start."""
+        if self.charging == "controlled":
+            return each.energy_kwh(stay.elapsed_before)
+        step_kwh = hours * each.charge_efficiency * each.charger_kw
+        arrived_kwh, target_kwh = each.energy_on_arrival_kwh, each.energy_at_departure_kwh
+        return level_after(arrived_kwh, target_kwh, step_kwh, stay.periods_before)
 
     def _stays(self, horizon: Horizon, each: EvClass) -> list[Stay]:
         where = f"{self.label} '{self.name}': class '{each.name}'"
@@ -133,11 +172,23 @@ class EvFleet(Device):
         return found
 
 
-def _legs(each: EvClass, hours: float, present: np.ndarray) -> tuple[Leg, ...]:
-    """Charging, and discharging where the class can. present: (periods,), 1 where the vehicles are there."""
+def _periods_late(horizon: Horizon, each: EvClass, stay: Stay, error: EvError) -> int:
+    """After how many periods of its stay a vehicle is there: for all of a period, or where it is not known when it
+    comes, for most of the period in which it is expected."""
+    hour = each.arrival_hour + HOURS_PER_DAY * stay.day + error.shift_hours
+    period = (hour - horizon.first_hour) / horizon.hours
+    return max(0, (math.ceil(period - ROUNDING) if error.known else round(period)) - stay.first)
+
+
+def _legs(each: EvClass, hours: float, announced: np.ndarray, present: np.ndarray) -> tuple[Leg, ...]:
+    """Charging, and discharging where the class can. announced, present: (periods,), 1 where the vehicles should be
+    and are there."""
     n, every = each.vehicles, np.ones(present.size)
-    charge = Leg("charge_kw", "charging", n * each.charger_kw * present, hours * each.charge_efficiency * every)
+
+    def leg(name: str, words: str, kw: float, change: float, consumes: bool) -> Leg:
+        return Leg(name, words, n * kw * present, hours * change * every, consumes, usual_kw=n * kw * announced)
+
+    charge = leg("charge_kw", "charging", each.charger_kw, each.charge_efficiency, True)
     if each.discharge_kw == 0:
         return (charge,)
-    change = -hours / each.discharge_efficiency * every
-    return charge, Leg("discharge_kw", "discharging", n * each.discharge_kw * present, change, consumes=False)
+    return charge, leg("discharge_kw", "discharging", each.discharge_kw, -1 / each.discharge_efficiency, False)

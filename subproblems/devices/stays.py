@@ -14,13 +14,29 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Stay:
-    """Periods first to last (both inside the horizon). elapsed_before, elapsed_after: the share of the whole
-    stay that is over before `first` (0 unless the horizon cuts it) and at the end of `last` (1 unless cut)."""
+    """Periods first to last (both inside the horizon). periods_before, periods_after: how many more of it the horizon
+    cuts at its start and at its end. day: how many days it comes after the one that the hours say."""
 
     first: int
     last: int
-    elapsed_before: float
-    elapsed_after: float
+    periods_before: int
+    periods_after: int
+    day: int
+
+    @property
+    def length(self) -> int:
+        """Periods of the whole stay."""
+        return self.periods_before + self.last + 1 - self.first + self.periods_after
+
+    @property
+    def elapsed_before(self) -> float:
+        """Share of the whole stay that is over before `first`; 0 unless the horizon cuts it."""
+        return self.periods_before / self.length
+
+    def elapsed_after(self, late: int = 0) -> float:
+        """Share that is over at the end of `last` of what is left of the stay if it begins so many periods later;
+        1 unless the horizon cuts it."""
+        return max(0.0, 1 - self.periods_after / max(1, self.length - late))
 
 
 def whole_periods(horizon: Horizon, start_hour: float, end_hour: float) -> int:
@@ -46,7 +62,7 @@ def stays(horizon: Horizon, start_hour: float, end_hour: float, repeat_daily: bo
             f"{span} exceeds 24 h and repeats daily, so it overlaps itself: shorten it or set repeat_daily = false"
         )
     days = range(-(end // day) - 1, (horizon.periods - first) // day + 2) if repeat_daily else [0]
-    clipped = [_clip(first + day * d, length, horizon.periods) for d in days]
+    clipped = [_clip(first + day * d, length, horizon.periods, d) for d in days]
     return [stay for stay in clipped if stay is not None]
 
 
@@ -57,8 +73,8 @@ def _edges(horizon: Horizon, start_hour: float, end_hour: float) -> tuple[int, i
     return first, end
 
 
-def _clip(first: int, length: int, periods: int) -> Stay | None:
+def _clip(first: int, length: int, periods: int, day: int) -> Stay | None:
     begin, end = max(first, 0), min(first + length, periods)
     if begin >= end:
         return None
-    return Stay(begin, end - 1, (begin - first) / length, (end - first) / length)
+    return Stay(begin, end - 1, begin - first, first + length - end, day)
