@@ -54,6 +54,13 @@ class AgentBoundary:
     def size(self) -> int:
         return self.scale.size
 
+    def same_as(self, other: AgentBoundary | None) -> bool:
+        """Whether the other is equal in everything."""
+        if other is None or self.keys != other.keys:
+            return False
+        pairs = ((self.scale, other.scale), (self.price_scale, other.price_scale), (self.sign, other.sign))
+        return all(np.array_equal(one, two) for one, two in pairs)
+
     def slices(self) -> dict[tuple[str, str], slice]:
         """Where each (coupling, quantity) lies in the flat arrays."""
         found, start = {}, 0
@@ -151,6 +158,9 @@ class Transport(Protocol):
 
         Where the run did not start on all ranks, or a rank is lost, each rank gets its own text only.
         """
+
+    def share_text(self, text: str) -> str:
+        """After a run, called on every rank: rank 0's text; the own one where `gather_text` gives that only."""
 
     @property
     def traffic(self) -> Traffic: ...

@@ -242,6 +242,17 @@ class MpiTransport:
             return []
         return [text, *(wire.expect(self._receive(rank), Kind.TEXT, 0).text for rank in self._others)]
 
+    def share_text(self, text: str) -> str:
+        """Rank 0's text on all ranks; the own one if no run started, or a rank is lost."""
+        if not self._together or self._lost:
+            return text
+        if self.rank != 0:
+            return wire.expect(self._receive(0), Kind.TEXT, 0).text
+        for rank in self._others:
+            self._post(rank, Message(Kind.TEXT, self._run_id, text=text))
+        self._complete_sends()
+        return text
+
     # -------------------------------------------------------------- messages
 
     def _post(self, rank: int, message: Message) -> None:

@@ -91,3 +91,6 @@ class InProcessTransport:
 
     def gather_text(self, text: str) -> list[str]:
         return [text]
+
+    def share_text(self, text: str) -> str:
+        return text

@@ -74,9 +74,17 @@ class Assembly:
         self._entries.append(_flat(rows, columns, values))
 
     def combine(
-        self, label: str, terms: Sequence[tuple[np.ndarray, float]], lower: float, upper: float, scale: float
+        self,
+        label: str,
+        terms: Sequence[tuple[np.ndarray, float]],
+        lower: np.ndarray | float,
+        upper: np.ndarray | float,
+        scale: float,
     ) -> None:
-        """lower <= sum of factor * variable <= upper in every period; a term is (positions (periods,), factor)."""
+        """lower <= sum of factor * variable <= upper in every period; a term is (positions (periods,), factor).
+
+        lower, upper: a number, or (periods, 1).
+        """
         rows = self.rows([label], lower, upper, scale)[:, 0]
         for columns, factor in terms:
             self.put(rows, columns, factor)

@@ -8,7 +8,7 @@ distribution operator with the transmission operator above it. An agent is built
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -35,7 +35,8 @@ from networks.transmission import Substation, TransmissionModel, compile_tso
 from networks.validation import parse, read_toml
 from subproblems import QPAgent, QuadraticProgram
 from subproblems.community import Community, compile_community
-from subproblems.devices import Device, below_minimum_load
+from subproblems.devices import Device, EvFleet, below_minimum_load
+from subproblems.ev_error import Stays
 from subproblems.hub import Hub
 
 KW_PER_MW = 1000.0
@@ -48,6 +49,14 @@ SIGNS = {
     "flex_down_mw": "positive: the lower agent can consume more; a negative price is paid to it",
     "gas_mw": "positive: the lower agent takes gas (higher heating value) from the upper one and pays the price",
 }
+
+
+Revise = Callable[[str, np.ndarray], np.ndarray]
+"""What stands for a series (T,) of the case, from its name and its values in the files."""
+
+
+def as_it_stands(name: str, values: np.ndarray) -> np.ndarray:
+    return values
 
 
 class CaseAgent(Agent, Protocol):
@@ -201,11 +210,11 @@ class Case:
     def build_agent(self, name: str, solver: str = "osqp") -> CaseAgent:
         """The agent itself; reads the private file where it is a community or hub. Raises InputError."""
         if name in self.communities:
-            return QPAgent(self._community_program(self.communities[name]), solver=solver)
+            return QPAgent(self.community_program(name), solver=solver)
         network = self.operators[name]
         with self.folder.located(name):
             if isinstance(network, TransmissionTable):
-                return QPAgent(self._transmission_program(network), solver=solver)
+                return QPAgent(self.transmission_program(self.transmission_model(network)), solver=solver)
             if isinstance(network, GasTable):
                 return GasAgent(self.gas_model(network), solver=solver)
             model, gas = self.distribution_model(network), self.gas_run_by(name)
@@ -227,19 +236,58 @@ class Case:
         path = self.folder.file(agent.file)
         return path, parse(Hub if isinstance(agent, HubTable) else Community, read_toml(path), path)
 
-    def _community_program(self, agent: AgentTable) -> QuadraticProgram:
+    def private_series(self, name: str) -> set[str]:
+        """Names of the series in a community's or hub's own file, as they are revised: NAME/COLUMN."""
+        own = self.folder.file(self.communities[name].file).with_suffix(".csv")
+        columns = self.profiles.with_file(own).names - self.profiles.names if own.exists() else ()
+        return {f"{name}/{column}" for column in columns}
+
+    def community_program(
+        self,
+        name: str,
+        revise: Revise = as_it_stands,
+        initial_states: Mapping[str, float] | None = None,
+        stays: Stays | None = None,
+    ) -> QuadraticProgram:
+        """A community's or hub's program with all its series revised; private series are called NAME/COLUMN.
+
+        initial_states: {name of a state's block: its value before the first period}, see `compile_community`.
+        stays: the errors of stays of electric vehicles, asked for names such as those of `stay_names`.
+        """
+        agent = self.communities[name]
         path, community = self._private(agent)
         self._check_connection(path, agent, community)
         own = path.with_suffix(".csv")
         profiles = self.profiles.with_file(own) if own.exists() else self.profiles
+
+        def series(column: str | float) -> np.ndarray:
+            values = profiles.series(column)
+            if not isinstance(column, str):
+                return values
+            return revise(column if column in self.profiles.names else f"{name}/{column}", values)
+
         coupling = coupling_name(agent.name, agent.network)
+        own_stays = None if stays is None else (lambda each, hour, day: stays(f"{name}/{each}", hour, day))
         gas_coupling = None
         if isinstance(agent, HubTable) and agent.gas_network is not None:
             gas_coupling = coupling_name(agent.name, self.gas_operator(agent.gas_network))
         try:
-            return compile_community(agent.name, community, self.horizon, profiles.series, coupling, gas_coupling)
+            return compile_community(
+                agent.name, community, self.horizon, series, coupling, gas_coupling, initial_states, own_stays
+            )
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
+
+    def stay_names(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Classes of electric vehicles of these agents, agent/fleet/class; reads private files of communities."""
+        return tuple(
+            f"{name}/{device.name}/{each.name}"
+            for name in names
+            if name in self.communities
+            for device in self.devices(name)
+            if isinstance(device, EvFleet)
+            for each in device.classes
+        )
 
     def _check_connection(self, path: Path, agent: AgentTable, private: Community) -> None:
         """What the private file says of the connections, against the public file."""
@@ -265,10 +313,10 @@ class Case:
                 f"{self.folder.path.name}; give it here, at most {agent.gas_connection_kw:g} kW"
             )
 
-    def distribution_model(self, network: DistributionTable) -> DistributionModel:
+    def distribution_model(self, network: DistributionTable, revise: Revise = as_it_stands) -> DistributionModel:
         feeder = self.feeders[network.name]
-        load = self._public_series("load_profile", network.load_profile) * network.load_scale
-        pv = self._public_series("pv_profile", network.pv_profile) * network.pv_scale
+        load = self._public_series("load_profile", network.load_profile, revise) * network.load_scale
+        pv = self._public_series("pv_profile", network.pv_profile, revise) * network.pv_scale
         connections = [
             Connection(coupling_name(a.name, network.name), str(a.bus), a.power_factor)
             for a in self.table.agent
@@ -317,15 +365,16 @@ class Case:
             linepack=network.linepack,
         )
 
-    def _transmission_program(self, network: TransmissionTable) -> QuadraticProgram:
+    def transmission_model(self, network: TransmissionTable, revise: Revise = as_it_stands) -> TransmissionModel:
         grid = self.grids[network.name]
         below = [n for n in self.folder.distribution if n.upstream == network.name]
-        load = np.outer(self._public_series("load_profile", network.load_profile) * network.load_scale, grid.load_mw)
+        profile = self._public_series("load_profile", network.load_profile, revise)
+        load = np.outer(profile * network.load_scale, grid.load_mw)
         for feeders in below:
             if feeders.replaces_bus_load:
                 load[:, grid.bus(str(feeders.upstream_bus))] = 0.0
         total = load.sum(axis=1)
-        model = TransmissionModel(
+        return TransmissionModel(
             name=network.name,
             grid=grid,
             hours=self.horizon.hours,
@@ -336,9 +385,11 @@ class Case:
             reserve_up_mw=network.reserve_up_share * total,
             reserve_down_mw=network.reserve_down_share * total,
         )
-        return compile_tso(
-            model, {(b.coupling.name, b.quantity.name): b.quantity.scale for b in Layout(self.couplings).blocks}
-        )
+
+    def transmission_program(self, model: TransmissionModel) -> QuadraticProgram:
+        """Scaled as this case's couplings are."""
+        scales = {(b.coupling.name, b.quantity.name): b.quantity.scale for b in Layout(self.couplings).blocks}
+        return compile_tso(model, scales)
 
     def _upstream(self, network: DistributionTable) -> str | Supply:
         """The coupling to the grid above, or what stands for that grid."""
@@ -347,11 +398,12 @@ class Case:
         price = self._public_series("supply_price_eur_per_mwh", network.supply_price_eur_per_mwh)
         return Supply(price, network.supply_flexibility_price_eur_per_mwh)
 
-    def _public_series(self, key: str, name: str | float) -> np.ndarray:
+    def _public_series(self, key: str, name: str | float, revise: Revise = as_it_stands) -> np.ndarray:
         try:
-            return self.profiles.series(name)
+            values = self.profiles.series(name)
         except InputError as error:
             raise InputError(f"{key}: {error}") from None
+        return revise(name, values) if isinstance(name, str) else values
 
     # ---------------------------------------------------------------- identity
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from networks.ac_check import AcCheck
 from networks.distribution_model import Connection, DistributionModel, ReactiveSupport, Supply
 from networks.distribution_program import DistributionProgram
@@ -20,6 +22,14 @@ class DistributionAgent(FlowAgent):
     def __init__(self, model: DistributionModel, solver: str = "osqp", shares_cost: bool = True) -> None:
         super().__init__(f"distribution operator '{model.name}'", solver, shares_cost)
         self.model = model
+
+    def revise(self, model: DistributionModel) -> None:
+        """Other numbers (load, prices) for a further run, which begins where this one ended, with a warm solver."""
+        self.model, self._revised = model, True
+
+    def support_mvar(self) -> dict[str, np.ndarray]:
+        """Reactive set points of the latest answer, {node: (T,)}."""
+        return self.program.support_mvar(self._rows.x)
 
     def _make_program(self, scales: Mapping[tuple[str, str], float]) -> DistributionProgram:
         return DistributionProgram(self.model, scales)

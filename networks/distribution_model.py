@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,7 +56,9 @@ class DistributionModel:
     hours: length of a period. load_p_mw, load_q_mvar: (T, n) fixed consumption, in the feeder's order
     of nodes. upstream: name of the coupling to the grid above, or what stands for that grid. flexibility: whether
     couplings carry flex_up_mw and flex_down_mw beside p_mw. loss_price_eur_per_mwh: sets the curvature of the
-    base flows' losses around the operating point; it steers the solve and costs nothing.
+    base flows' losses around the operating point; it steers the solve and costs nothing. periods_over: so many of the
+    first periods have happened: their flows are what they were, there is no flexibility, no limit of the feeder holds
+    there, and reactive support is what it was: support_was_mvar, {node: (T,)}.
     """
 
     name: str
@@ -69,6 +72,8 @@ class DistributionModel:
     substation_limit_mva: float = np.inf
     flexibility: bool = True
     loss_price_eur_per_mwh: float = field(default=50.0)
+    periods_over: int = 0
+    support_was_mvar: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "connections", tuple(self.connections))

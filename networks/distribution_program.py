@@ -77,7 +77,7 @@ class DistributionProgram(FlowProgram):
         self.exchange = {q: copies[model.exchange_name, q] for q in model.quantities}
         own = isinstance(model.upstream, Supply)
         self.boundary = {key: at for key, at in copies.items() if not (own and key[0] == SUPPLY)}
-        self.held = [(one.coupling, "p_mw") for one in model.connections]
+        self.held = [(one.coupling, quantity) for one in model.connections for quantity in model.quantities]
         self._support_columns = [self._add_support(one) for one in model.supports]
         self.flow_scale_mw = max(self._scale(one.coupling, "p_mw", one.capacity_mw) for one in model.connections)
         self.scenarios = {name: self._scenario(sign) for name, sign in model.scenarios.items()}
@@ -167,10 +167,18 @@ class DistributionProgram(FlowProgram):
             for quantity, sign in zip(self.model.quantities[1:], (-1.0, 1.0), strict=False):
                 flex = mine[quantity]
                 label = f"{coupling}: {quantity} is not negative"
-                assembly.combine(label, [(flex, 1.0)], 0.0, np.inf, self._scale(coupling, quantity, limit))
+                assembly.combine(
+                    label, [(flex, 1.0)], self._least_flexibility(), np.inf, self._scale(coupling, quantity, limit)
+                )
                 if np.isfinite(limit):
                     label = f"{coupling}: connection capacity with {quantity}"
                     assembly.combine(label, [(p, 1.0), (flex, sign)], -limit, limit, scale)
+
+    def _least_flexibility(self) -> np.ndarray:
+        """shape (T, 1): 0, but open in periods that are over, where communities offer none: errors of the linearised
+        losses between the scenarios must not move what was really drawn."""
+        over = np.arange(self.model.periods) < self.model.periods_over
+        return np.where(over, -np.inf, 0.0)[:, None]
 
     def copies(self, coupling: str) -> dict[str, np.ndarray]:
         """{quantity: positions (T,)} of what is exchanged with a community, or with the grid above."""
@@ -181,13 +189,22 @@ class DistributionProgram(FlowProgram):
     def _add_support_rows(self, assembly: Assembly) -> None:
         for one, columns in zip(self.model.supports, self._support_columns, strict=True):
             label, limit = f"reactive support at node {one.node}: limits", one.q_max_mvar
-            assembly.combine(label, [(columns, 1.0)], -limit, limit, max(limit, 1e-3))
+            assembly.combine(label, [(columns, 1.0)], *self._support_limits(one), max(limit, 1e-3))
             assembly.quadratic_cost(columns, one.quadratic_cost_eur_per_mvar2h * self.model.hours)
+
+    def _support_limits(self, one: ReactiveSupport) -> tuple[np.ndarray, np.ndarray]:
+        """Mvar, (T, 1) each; what it was in periods that are over."""
+        lower, upper = np.full(self.model.periods, -one.q_max_mvar), np.full(self.model.periods, one.q_max_mvar)
+        over = slice(0, self.model.periods_over)
+        if one.node in self.model.support_was_mvar:
+            lower[over] = upper[over] = self.model.support_was_mvar[one.node][over]
+        return lower[:, None], upper[:, None]
 
     def _add_scenario(self, assembly: Assembly, name: str, point: OperatingPoint) -> None:
         model, scenario = self.model, self.scenarios[name]
         here = ScenarioFlow(model.feeder, name, self.flows[name], scenario.columns, point, self.flow_scale_mw)
-        self.limits += here.limits(model.substation_limit_mva)
+        limits = here.limits(model.substation_limit_mva)
+        self.limits += [limit.open_before(model.periods_over) for limit in limits] if model.periods_over else limits
         price = ACTIVATED_LOSS_PRICE if scenario.sign else model.loss_price_eur_per_mwh
         here.add_loss_curvature(assembly, price * model.hours)
 
@@ -235,6 +252,11 @@ class DistributionProgram(FlowProgram):
             "ac_max_voltage_error_pu": None if found is None else found.max_voltage_error_pu,
             "ac_max_loss_error": None if found is None else found.max_loss_error,
         }
+
+    def support_mvar(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Reactive set points at x, {node: (T,)}."""
+        pairs = zip(self.model.supports, self._support_columns, strict=True)
+        return {one.node: x[columns] for one, columns in pairs}
 
     def cost_eur(self, x: np.ndarray) -> float:
         """The operator's own cost at x: of reactive support and of its supply, without the curvature around the

@@ -43,6 +43,8 @@ class FlowAgent(ABC):
         self._who, self._solver, self._shares_cost = who, solver, shares_cost
         self.program, self.corrections = None, 0
         self._rows: RowsOnDemand | None = None
+        self._boundary: AgentBoundary | None = None
+        self._revised = False
 
     @abstractmethod
     def _make_program(self, scales: Mapping[tuple[str, str], float]) -> FlowProgram:
@@ -51,14 +53,24 @@ class FlowAgent(ABC):
     def prepare(self, boundary: AgentBoundary) -> None:
         slices = boundary.slices()
         scales = {key: float(boundary.scale[at].max()) for key, at in slices.items()}
+        kept, self._revised = self._revised and boundary.same_as(self._boundary), False
+        if kept:
+            self._take(self._make_program(scales))
+            return
         self.program, self.corrections = self._make_program(scales), 0
         for coupling, quantity in self.program.boundary:
             if (coupling, quantity) not in slices:
                 raise InputError(f"{self._who}: there is no coupling '{coupling}' with {quantity}")
         self._errors: Mapping[str, Any] = {}
-        self._boundary, self._points = boundary, self.program.first_points()
+        self._boundary, self._points, self._unplaced = boundary, self.program.first_points(), True
         self._latest_error, self._scheduled, self._price_rows = 0.0, None, None
         self._rows = self._new_rows()
+
+    def _take(self, program: FlowProgram) -> None:
+        """Go on with other numbers of the model: the same rows, the solver stays warm."""
+        self._unplaced = True
+        self.program, self._price_rows, self._errors, self._latest_error = program, None, {}, 0.0
+        self._rows.take(program)
 
     def _new_rows(self) -> RowsOnDemand:
         return RowsOnDemand(self.program, self._points, self._boundary, self._solver, self._shares_cost)
@@ -69,7 +81,7 @@ class FlowAgent(ABC):
         return replace(answer, model_error=self._latest_error, solve_seconds=time.perf_counter() - began)
 
     def _schedule(self, question: Question) -> Answer:
-        if self._rows.x is None:
+        if self._unplaced:
             self._begin_at(question)
         if self._correction_due(question):
             self._correct()
@@ -88,7 +100,7 @@ class FlowAgent(ABC):
         37. From an ordinary start it costs one solve and changes little. A reference far beyond what the grid
         carries may leave no answer near its flow: then the rows begin where they were.
         """
-        first = self._points
+        self._unplaced, first = False, self._points
         asked = self.program.first_x()
         for key, at in self._boundary.slices().items():
             asked[self.program.boundary[key]] = np.where(question.penalty[at] > 0, question.reference[at], 0.0)
@@ -158,6 +170,12 @@ class FlowAgent(ABC):
     def model_error(self) -> float:
         """See `Answer`; of the schedule."""
         return self._latest_error
+
+    def scheduled(self) -> dict[tuple[str, str], np.ndarray]:
+        """Boundary values (T,) of the schedule that the other side follows, its own where its values are held."""
+        if self.program is None or self._scheduled is None:
+            return {}
+        return {key: self._scheduled[at] for key, at in self.program.boundary.items()}
 
     def solution(self) -> dict[str, np.ndarray]:
         """The boundary values and set points, and the program's own `solution`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +28,11 @@ class Limit:
     lower: np.ndarray
     upper: np.ndarray
     scale: float
+
+    def open_before(self, period: int) -> Limit:
+        """The same without bounds in the periods before."""
+        past = np.arange(len(self.lower))[:, None] < period
+        return replace(self, lower=np.where(past, -np.inf, self.lower), upper=np.where(past, np.inf, self.upper))
 
     def slack(self, x: np.ndarray) -> np.ndarray:
         """How far x is inside the limit, (T, E), per unit of scale; negative where it is broken."""

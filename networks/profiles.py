@@ -53,6 +53,11 @@ class Profiles:
             raise InputError(f"there is no column '{name}' in {files}; {hint}")
         return self._columns[name].copy()
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Of the columns."""
+        return frozenset(self._columns)
+
     def with_file(self, path: Path) -> Profiles:
         """These columns and those of one more file."""
         more = Profiles([], self._horizon)

@@ -54,6 +54,12 @@ class RowsOnDemand:
             self._points = points
             self.agent.update(self._program.linearised(points, self.masks))
 
+    def take(self, program: FlowProgram) -> None:
+        """A program of the same variables and limits with other numbers, at the same operating points."""
+        self._program = program
+        program.linearised(self._points)  # its limits
+        self.agent.update(program.linearised(self._points, self.masks))
+
     def answer(self, question: Question) -> Answer:
         """Without a usable answer all rows are taken at once: what is unbounded may be bounded by a limit,
         and what is infeasible should be explained with all that contributes.

@@ -28,6 +28,9 @@ SLEEPERS = 3
 LED = {"optimality_tolerance": 1e-5, "consensus_tolerance": 1e-5, "final_accuracy": 1e-6, "max_iterations": 120}
 """Settings of a run that leads and ends with a proof."""
 
+SHARED = ("", "Stück für 5 €", "x" * 200_000)
+"""Texts of any length; the last is too long for MPI to send before it is asked for."""
+
 comm = world()
 
 
@@ -38,7 +41,8 @@ def report(found: object) -> None:
 
 
 def solve(problem: Problem, placement: dict[str, int], deadline: float = DEADLINE_SECONDS, **changes: object):
-    """Solve with each agent on its rank: the result (on rank 0), the own agents, and all ranks' words after it."""
+    """Solve with each agent on its rank: the result (on rank 0), the own agents, all ranks' words after it, and the
+    transport."""
     transport = MpiTransport(comm, deadline_seconds=deadline)
     own = {name: make() for name, make in problem.agents.items() if placement.get(name) == comm.rank}
     settings = admm.Settings(**{**problem.settings, **changes})
@@ -46,7 +50,7 @@ def solve(problem: Problem, placement: dict[str, int], deadline: float = DEADLIN
         result = admm.solve(own, problem.couplings, settings, transport)
     finally:
         words = transport.gather_text(f"rank {comm.rank}")
-    return result, own, words
+    return result, own, words, transport
 
 
 def placed(problem: Problem) -> dict[str, int]:
@@ -66,13 +70,19 @@ def numbers(result: admm.Result) -> dict:
     return {"status": result.status.name, "objective": result.objective, "boundary": boundary, "history": history}
 
 
+def ends(text: str) -> tuple[int, str]:
+    """Enough of a text to know it by: lines of reports have to stay short."""
+    return len(text), text[-30:]
+
+
 def problems() -> None:
     """Every small problem after the other on one communicator."""
     for name, make in PROBLEMS.items():
         problem = make()
-        result, own, words = solve(problem, placed(problem))
+        result, own, words, transport = solve(problem, placed(problem))
         found = {
             "words": words,
+            "shared": [ends(transport.share_text(f"{text} of rank {comm.rank}")) for text in SHARED],
             "problem": name,
             "owned": list(own),
             "solved": [n for n, a in own.items() if len(a.solution())],
@@ -82,6 +92,12 @@ def problems() -> None:
         else:
             assert result is None
         report(found)
+
+
+def apart() -> None:
+    """Before a run nobody waits for anybody: each rank has its own text only."""
+    transport = MpiTransport(comm, SHORT_DEADLINE_SECONDS)
+    report([transport.share_text(f"rank {comm.rank}"), transport.gather_text(f"rank {comm.rank}")])
 
 
 def batches() -> None:
@@ -248,6 +264,6 @@ def interrupt() -> None:
 
 if __name__ == "__main__":
     with abort_on_exception(comm):
-        parts = (problems, batches, failures, parallel, hang, silence, crash, infeasible, interrupt)
+        parts = (problems, apart, batches, failures, parallel, hang, silence, crash, infeasible, interrupt)
         parts += (led_memory, led_certified)
         {part.__name__: part for part in parts}[sys.argv[1]]()

@@ -24,6 +24,8 @@ PROGRAM = str(Path(__file__).with_name("mpi_program.py"))
 ALL_RANKS = (1, 2, 3, 5)
 """5 = agents + 1 of the largest problem; in the smaller ones some ranks own nothing."""
 DIGEST_BYTES = 64
+SHARED = ("", "Stück für 5 €", "x" * 200_000)
+"""As in the program."""
 SLEEP_SECONDS = 0.1
 GIVE_UP_SECONDS = 15.0
 
@@ -50,6 +52,25 @@ def test_the_numbers_are_those_of_one_process_whatever_the_ranks(mpirun, ranks: 
         }
         _check_owners(own, list(make().agents), ranks)
         _check_same(own[0], make().solve())
+
+
+@pytest.mark.parametrize("ranks", ALL_RANKS)
+def test_all_ranks_hear_the_text_of_rank_0(mpirun, ranks: int) -> None:
+    reports = _problems(mpirun, ranks)
+    assert len(reports) == ranks * len(PROBLEMS)
+    for report in reports:
+        texts = [f"{text} of rank 0" for text in SHARED]
+        assert report["found"]["shared"] == [[len(text), text[-30:]] for text in texts]
+
+
+def test_before_a_run_each_rank_has_its_own_text_only(mpirun) -> None:
+    reports = _found(mpirun(3, PROGRAM, "apart"))
+    assert {r["rank"]: r["found"] for r in reports} == {i: [f"rank {i}", [f"rank {i}"]] for i in range(3)}
+
+
+def test_alone_a_text_is_shared_with_nobody() -> None:
+    transport = admm.InProcessTransport()
+    assert transport.share_text("alone") == "alone" and transport.gather_text("alone") == ["alone"]
 
 
 def _check_owners(found: dict[int, dict], agents: list[str], ranks: int) -> None:
