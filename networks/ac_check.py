@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from admm import InputError
-from networks.feeder import Feeder
+from networks.feeder import BASE_MVA, Feeder
 
 NOMINAL_KV = 10.0
 """Any voltage serves: the network is made from per-unit values and read back in per unit."""
@@ -20,10 +20,16 @@ NOMINAL_KV = 10.0
 
 @dataclass(frozen=True)
 class AcFlow:
-    """voltage_pu: (T, n) magnitudes. losses_mw: (T,)."""
+    """voltage_pu: (T, n) magnitudes. losses_mw: (T,). current_pu: (T, n - 1) on the 1 MVA base.
+
+    root_p_mw, root_q_mvar: (T,) drawn from upstream.
+    """
 
     voltage_pu: np.ndarray
     losses_mw: np.ndarray
+    current_pu: np.ndarray
+    root_p_mw: np.ndarray
+    root_q_mvar: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,14 @@ def ac_flow(feeder: Feeder, p_mw: np.ndarray, q_mvar: np.ndarray) -> AcFlow:
             f"feeder '{feeder.name}': there is no AC power flow for this consumption "
             f"(peak {np.sum(p_mw, axis=1).max():.3g} MW): the load is beyond what the feeder can carry"
         ) from None
-    voltage = net.res_bus["vm_pu"].to_numpy().reshape(periods, nodes)
-    return AcFlow(voltage, net.res_line["pl_mw"].to_numpy().reshape(periods, nodes - 1).sum(axis=1))
+    lines, root = net.res_line, net.res_ext_grid
+    return AcFlow(
+        voltage_pu=net.res_bus["vm_pu"].to_numpy().reshape(periods, nodes),
+        losses_mw=lines["pl_mw"].to_numpy().reshape(periods, nodes - 1).sum(axis=1),
+        current_pu=np.sqrt(3.0) * NOMINAL_KV * lines["i_ka"].to_numpy().reshape(periods, nodes - 1) / BASE_MVA,
+        root_p_mw=root["p_mw"].to_numpy(),
+        root_q_mvar=root["q_mvar"].to_numpy(),
+    )
 
 
 def _islands(feeder: Feeder, p_mw: np.ndarray, q_mvar: np.ndarray) -> Any:
@@ -66,7 +78,7 @@ def _islands(feeder: Feeder, p_mw: np.ndarray, q_mvar: np.ndarray) -> Any:
     periods, nodes = p_mw.shape
     ohm = NOMINAL_KV**2
     first = np.arange(periods)[:, None] * nodes
-    net = pandapower.create_empty_network(sn_mva=1.0)
+    net = pandapower.create_empty_network(sn_mva=BASE_MVA)
     buses = pandapower.create_buses(net, periods * nodes, vn_kv=NOMINAL_KV)
     for period in range(periods):
         pandapower.create_ext_grid(net, buses[period * nodes], vm_pu=feeder.slack_voltage_pu)

@@ -75,13 +75,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Part:
-    """What a device adds to its community: expressions (periods,) in kW, a cost in EUR, constraints."""
+    """What a device adds to its community: expressions (periods,) in kW, a cost in EUR, constraints, its reservoirs."""
 
     consumption: Any = 0.0
     up: Any = 0.0
     down: Any = 0.0
     cost: Any = 0.0
     constraints: list[Any] = field(default_factory=list)
+    stores: list[Reservoir] = field(default_factory=list)
 
     def __add__(self, other: Part) -> Part:
         mine, others = vars(self), vars(other)
@@ -126,7 +127,7 @@ class Reservoir:
         state, powers = cp.Variable(periods), [cp.Variable(periods, nonneg=True) for _ in self.legs]
         before = np.eye(periods, k=-1) @ state + self.start * np.eye(periods)[0]
         change = sum(cp.multiply(leg.gain, power) for leg, power in zip(self.legs, powers, strict=True))
-        part = Part(sum(leg.sign * power for leg, power in zip(self.legs, powers, strict=True)))
+        part = Part(sum(leg.sign * power for leg, power in zip(self.legs, powers, strict=True)), stores=[self])
         part.constraints += [state == cp.multiply(self.keep, before) + change + self.drift]
         part.constraints += [state >= self.lower, state <= self.upper]
         pairs = list(zip(self.legs, powers, strict=True))
@@ -168,6 +169,7 @@ class CommunityModel:
             total += getattr(self, f"_{device['kind']}")(DEFAULTS[device["kind"]] | device)
         keys = ("p_mw", "flex_up_mw", "flex_down_mw")
         self.boundary = dict(zip(keys, [cp.Variable(self.periods) for _ in keys], strict=True))
+        self.stores = total.stores
         p, up, down = self.boundary.values()
         self.constraints = [*total.constraints, up >= 0, down >= 0, KW_PER_MW * p == total.consumption]
         self.constraints += [KW_PER_MW * up == total.up, KW_PER_MW * down == total.down]
