@@ -1,0 +1,170 @@
+"""One day of both markets, for the agents of this rank: day-ahead, the intra-day gates, and what is recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+import admm
+from admm import InputError, Result, Settings, Transport
+from admm.couplings import Layout
+from networks.case import Case, CaseAgent, Revise, as_it_stands, coupling_name
+from networks.market.intraday import Gate, IntradayMarket
+from networks.market.record import Boundary, DayRecord, Ends
+from networks.market.rules import DayAheadPrices, MarketTable, spread
+from networks.market.tariffs import response, value_eur
+from networks.market.uncertainty import Knowledge
+from subproblems import QPAgent, QuadraticProgram
+from subproblems.ev_error import Stays
+
+States = Mapping[str, Mapping[str, float]]
+"""{agent: {state's variable: value}} at a day's start."""
+
+
+@dataclass(frozen=True)
+class DayOutcome:
+    """What a day came to. spread_eur_per_mwh: (T,), of imbalance. day_ahead_eur: own cost of the day-ahead schedule.
+    standalone_eur: own cost and energy at the day-ahead prices of a community that offers no flexibility.
+    reserve_short_mwh: of the whole system. All but the record and the spread by agent."""
+
+    record: DayRecord
+    spread_eur_per_mwh: np.ndarray
+    day_ahead_eur: Mapping[str, float]
+    standalone_eur: Mapping[str, float]
+    reserve_short_mwh: Mapping[str, float]
+
+
+def check_market_case(case: Case) -> None:
+    """Raises InputError where the market stages do not know a case's networks."""
+    where, transmission = case.folder.path, case.folder.transmission
+    if case.folder.gas:
+        raise InputError(
+            f"{where}: has the gas network '{case.folder.gas[0].name}', but the market knows electricity only; "
+            "use 'tieline run'"
+        )
+    if len(transmission) != 1:
+        raise InputError(
+            f"{where}: has {len(transmission)} transmission networks, expected one, whose prices the market uses"
+        )
+    alone = [n.name for n in case.folder.distribution if n.upstream is None]
+    if alone:
+        raise InputError(f"{where}: network '{alone[0]}' has no upstream, expected '{transmission[0].name}'")
+
+
+class MarketDay:
+    """agents: names of those of this rank. states: where stores begin, if not as the agents' files say."""
+
+    def __init__(
+        self,
+        case: Case,
+        owned: list[str],
+        knowledge: Knowledge,
+        transport: Transport,
+        table: MarketTable | None = None,
+        states: States | None = None,
+        solver: str = "osqp",
+    ) -> None:
+        check_market_case(case)
+        self.case, self.transport, self._knowledge, self._solver = case, transport, knowledge, solver
+        self.table = case.table.market if table is None else table
+        self._states = states or {}
+        self.agents: dict[str, CaseAgent] = {name: self._build(name) for name in owned}
+        self.standalone_eur: dict[str, float] = {}
+        self._gates: list[Boundary] = []
+
+    def _build(self, name: str) -> CaseAgent:
+        if name not in self.case.communities:
+            return self.case.build_agent(name, self._solver)
+        return QPAgent(self._program(name, as_it_stands, stays=None), solver=self._solver)
+
+    def _program(self, name: str, revise: Revise, *, stays: Stays | None) -> QuadraticProgram:
+        return self.case.community_program(name, revise, self._states.get(name), stays)
+
+    def day_ahead(self, settings: Settings) -> Result | None:
+        """Energy and flexibility capacity, cleared together. The result on the driving rank."""
+        result = admm.solve(self.agents, self.case.couplings, settings, self.transport)
+        self._day_ahead = None if result is None else result.boundary
+        if self.transport.has_result:
+            self._day_ahead_eur = {name: agent.cost_eur() for name, agent in self.agents.items()}
+            self._learn_prices()
+        return result
+
+    def _learn_prices(self) -> None:
+        """Every rank learns the day-ahead prices; each community here finds what it would do without flexibility."""
+        prices = {}
+        if self._day_ahead is not None:
+            prices = {c: {q: list(v.price) for q, v in quantities.items()} for c, quantities in self._day_ahead.items()}
+        told = json.loads(self.transport.share_text(json.dumps(prices)))
+        shared = {c: {q: np.array(v) for q, v in quantities.items()} for c, quantities in told.items()}
+        above = [coupling_name(n.name, n.upstream) for n in self.case.folder.supplied]
+        self.prices = DayAheadPrices.of([shared[name] for name in above], self.case.horizon.hours)
+        for name in self.case.communities.keys() & self.agents.keys():
+            self.standalone_eur[name] = self._standalone_eur(name, shared)
+
+    def _standalone_eur(self, name: str, prices: Mapping[str, Mapping[str, np.ndarray]]) -> float:
+        """Own cost and energy at the day-ahead prices, if it offers no flexibility."""
+        boundary = Layout(self.case.couplings).boundary(name)
+        paid = {(c, q): prices[c][q] if q == "p_mw" else np.zeros(periods) for c, q, periods in boundary.keys}
+        return -value_eur(response(name, self.agents[name], boundary, paid), paid)
+
+    def gates(self, settings: Settings) -> Iterator[Gate]:
+        """The intra-day gates and the closing, see `IntradayMarket.gates`."""
+        market = IntradayMarket(
+            self.case,
+            self.agents,
+            self.prices,
+            self._knowledge,
+            self.table,
+            self.transport,
+            self._program,
+            self._solver,
+        )
+        self.intraday = market
+        for gate in market.gates(self._day_ahead, settings):
+            if gate.result is not None:
+                self._gates.append(gate.result.boundary)
+            yield gate
+
+    def states(self) -> dict[str, dict[str, float]]:
+        """After the closing: where the stores of this rank's communities end."""
+        return {name: day.last_states() for name, day in self.intraday.communities.items()}
+
+    def outcome(self) -> DayOutcome | None:
+        """After the closing, on every rank; what came of the day on the driving one."""
+        told = [json.loads(text) for text in self.transport.gather_text(json.dumps(self._facts()))]
+        if self._day_ahead is None:
+            return None
+        facts = {key: {name: value for one in told for name, value in one[key].items()} for key in told[0]}
+        keys = ("day_ahead_eur", "standalone_eur", "reserve_short_mwh")
+        return DayOutcome(self._record(facts), spread(self.table, self.prices.energy), *(facts[key] for key in keys))
+
+    def _record(self, facts: Mapping[str, Mapping]) -> DayRecord:
+        case, (balancing,) = self.case, facts["balancing"].values()
+        feeders = {n.name: n.feeders for n in case.folder.distribution}
+        *gates, closing = self._gates
+        return DayRecord(
+            start=case.horizon.start,
+            hours=case.horizon.hours,
+            couplings={c.name: Ends(c.lower, c.upper, feeders.get(c.lower, 1)) for c in case.couplings},
+            day_ahead=self._day_ahead,
+            gates=tuple(gates[period // self.intraday.clock.every] for period in range(case.horizon.periods)),
+            closing=closing,
+            balancing_mw=np.array(balancing["mw"]),
+            balancing_eur=np.array(balancing["eur"]),
+            costs_eur=facts["cost_eur"],
+            relief_eur=facts["relief_eur"],
+        )
+
+    def _facts(self) -> dict[str, dict]:
+        """What the agents of this rank tell of the day: scalars, and of the transmission operator its balancing."""
+        day, told = self.intraday, {"day_ahead_eur": self._day_ahead_eur, "standalone_eur": self.standalone_eur}
+        every = {**day.communities, **day.feeders, **day.transmission}
+        told["cost_eur"] = {name: each.cost_eur() for name, each in every.items()}
+        told["relief_eur"] = {name: community.relief_eur() for name, community in day.communities.items()}
+        balancing = {name: operator.balancing() for name, operator in day.transmission.items()}
+        told["balancing"] = {name: {"mw": list(mw), "eur": list(eur)} for name, (mw, eur) in balancing.items()}
+        told["reserve_short_mwh"] = {name: operator.short_mwh for name, operator in day.transmission.items()}
+        return told
