@@ -21,6 +21,7 @@ COMMANDS = {
     "main_case": ("benchmarks.main_case", "run_main_case", "the main case in all variants against its reference"),
     "nonlinear": ("benchmarks.nonlinear", "run_nonlinear", "hubs, feeder and gas network against IPOPT's optimum"),
     "flexibility": ("benchmarks.flexibility", "run_flexibility", "what the hubs' flexibility is worth"),
+    "reward_tariffs": ("benchmarks.reward_tariffs", "run_reward_tariffs", "how much of it all a tariff reaches"),
     "time_by_rank": ("benchmarks.time_by_rank", "run_time_by_rank", "where the wall time goes on 1 to 11 ranks"),
 }
 
