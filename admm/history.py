@@ -115,7 +115,7 @@ def write_boundary(
     boundary: {coupling: {quantity: values}}, as `Result.boundary` has it.
     sign_words: {quantity: what a positive value means}; by default, that the lower agent takes it.
     """
-    with _new_file(Path(path)) as file:
+    with new_file(Path(path)) as file:
         for coupling, quantities in boundary.items():
             for quantity, values in quantities.items():
                 sign = sign_words.get(quantity, LOWER_TAKES)
@@ -205,7 +205,7 @@ def write_private(
     values: {block: array}. units: {block: unit}. A block without a device's name goes to /model.
     objective_eur: the agent's own cost, a scalar; NaN where None.
     """
-    with _new_file(Path(path)) as file:
+    with new_file(Path(path)) as file:
         for block, array in values.items():
             if block not in units:
                 raise InputError(f"{path}: block '{block}' has no unit, expected one for each of its blocks")
@@ -244,7 +244,7 @@ def _existing_history(path: Path, rows: int) -> h5py.File:
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[h5py.File]:
+def new_file(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that appears under its name only when it is complete and on the disk."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
