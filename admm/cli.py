@@ -32,6 +32,13 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def natural_number(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"is '{text}', expected a whole number of at least 0")
+    return int(text)
+
+
 def any_whole_number(text: str) -> int:
     """A whole number, negative ones included."""
     if not text.removeprefix("-").isdecimal():
@@ -60,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_run(commands)
     _add_centralised(commands)
+    _add_market(commands)
     check = commands.add_parser("check", help="validate a case, every agent's feasibility included, and stop")
     _add_case(check)
     commands.add_parser("cases", help="list the bundled cases")
@@ -91,7 +99,22 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         metavar="AGENT",
         help="leads the schemes certified and memory; may be given again (default: every operator that can)",
     )
-    run.add_argument("--out", metavar="DIR", help="output folder (default: results/CASE)")
+    _add_common(run, "results/CASE")
+    run.add_argument("--time-limit", type=positive_number, metavar="SECONDS")
+    run.add_argument(
+        "--warm-start", metavar="DIR", help="start from the prices and values in a former run's output folder"
+    )
+    run.add_argument(
+        "--shift",
+        type=any_whole_number,
+        metavar="N",
+        help="of a warm start: begin as N periods later in the former run (default: as the two start times say)",
+    )
+
+
+def _add_common(run: argparse.ArgumentParser, out: str) -> None:
+    """What every command that coordinates takes."""
+    run.add_argument("--out", metavar="DIR", help=f"output folder (default: {out})")
     run.add_argument("--max-iterations", type=whole_number, default=500, metavar="N")
     run.add_argument(
         "--tolerance", type=positive_number, default=1e-3, metavar="X", help="largest mismatch, as a share of scale"
@@ -103,19 +126,24 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         metavar="X",
         help="as a share of the boundary turnover",
     )
-    run.add_argument("--time-limit", type=positive_number, metavar="SECONDS")
-    run.add_argument(
-        "--warm-start", metavar="DIR", help="start from the prices and values in a former run's output folder"
-    )
-    run.add_argument(
-        "--shift",
-        type=any_whole_number,
-        metavar="N",
-        help="of a warm start: begin as N periods later in the former run (default: as the two start times say)",
-    )
     run.add_argument("--qp-solver", default="osqp", choices=("osqp", "piqp"))
     run.add_argument(
         "--deadline", type=positive_number, default=600.0, metavar="SECONDS", help="how long a rank may be silent"
+    )
+
+
+def _add_market(commands: argparse._SubParsersAction) -> None:
+    market = commands.add_parser("market", help="day-ahead, intra-day and settlement; also under mpirun")
+    _add_case(market)
+    market.add_argument("--draw", type=natural_number, default=0, metavar="N", help="number of the draw (default: 0)")
+    market.add_argument("--seed", type=natural_number, metavar="N", help="of all draws (default: the case's)")
+    market.add_argument(
+        "--scenario", metavar="PATH", help="what happens, from a CSV file or a folder of them, one a draw"
+    )
+    market.add_argument("--perfect", action="store_true", help="forecasts do not fail, whatever the case says")
+    _add_common(market, "results/CASE-market")
+    market.set_defaults(
+        penalty="adaptive", acceleration="anderson", scheme="two-block", lead=[], time_limit=None, warm_start=None
     )
 
 

@@ -54,11 +54,11 @@ def run(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace, transport: Transport) -> int:
     """One rank's part. However it ends, every rank hands in one report, so none waits for another in vain."""
     driving, report = transport.rank == 0, {}
-    out = OutputFolder(given.out or f"results/{_plain_name(given.case)}")
+    out = OutputFolder(given.out or f"results/{plain_name(given.case)}")
     try:
         case, settings, agents = _prepare(given, transport, out)
         result = _drive(case, given, settings, agents, transport, out) if driving else _solve(case, agents, transport)
-        report = _finish_agents(case, agents, out) if transport.has_result else {}
+        report = finish_agents(case, agents, out) if transport.has_result else {}
     except TielineError as error:
         report = {"error": str(error)}
         raise
@@ -84,7 +84,7 @@ def _drive(
     """The run on the driving rank: history and progress go along with it."""
     where = f"{transport.ranks} ranks" if transport.ranks > 1 else "one process"
     print(f"{case.headline()}; penalty {given.penalty}, {where}")
-    with _History(out) as history, ProgressPrinter() as show:
+    with History(out) as history, ProgressPrinter() as show:
 
         def record(progress: Progress) -> None:
             history(progress)
@@ -93,7 +93,7 @@ def _drive(
         return _solve(case, agents, transport, replace(settings, callback=record))
 
 
-def _plain_name(case: str) -> str:
+def plain_name(case: str) -> str:
     """A case's name as the name of a folder."""
     return Path(case).resolve().name if os.path.isdir(case) else case.replace(":", "-")
 
@@ -103,26 +103,30 @@ def _prepare(
 ) -> tuple[Case, Settings, dict[str, CaseAgent]]:
     """Everything that can be wrong with the input; under MPI a rank's error reaches all ranks."""
     try:
-        settings = Settings(
-            penalty=given.penalty,
-            acceleration=given.acceleration,
-            scheme=given.scheme,
-            lead=tuple(given.lead),
-            max_iterations=given.max_iterations,
-            consensus_tolerance=given.tolerance,
-            optimality_tolerance=given.optimality_tolerance,
-            time_limit_seconds=given.time_limit,
-        )
+        settings = settings_of(given)
         if transport.rank == 0:
             out.check()
         case = load_case(given.case)
         if transport.rank == 0:
             settings = _warm(settings, case, given)
-        owned = _owned(case, transport, settings)
+        owned = owned_agents(case, transport, settings)
         return case, settings, {name: case.build_agent(name, given.qp_solver) for name in owned}
     except TielineError as error:
         transport.refuse(error)
         raise
+
+
+def settings_of(given: argparse.Namespace) -> Settings:
+    return Settings(
+        penalty=given.penalty,
+        acceleration=given.acceleration,
+        scheme=given.scheme,
+        lead=tuple(given.lead),
+        max_iterations=given.max_iterations,
+        consensus_tolerance=given.tolerance,
+        optimality_tolerance=given.optimality_tolerance,
+        time_limit_seconds=given.time_limit,
+    )
 
 
 def _warm(settings: Settings, case: Case, given: argparse.Namespace) -> Settings:
@@ -147,7 +151,7 @@ def _warm(settings: Settings, case: Case, given: argparse.Namespace) -> Settings
     return start.applied_to(settings)
 
 
-def _owned(case: Case, transport: Transport, settings: Settings) -> list[str]:
+def owned_agents(case: Case, transport: Transport, settings: Settings) -> list[str]:
     """The agents of this rank: balanced by solve time, found alike on every rank without a message. Leads drive."""
     if transport.ranks == 1:
         return list(case.agents)
@@ -160,13 +164,13 @@ def _owned(case: Case, transport: Transport, settings: Settings) -> list[str]:
     return [name for name, rank in placement.items() if rank == transport.rank]
 
 
-class _History:
+class History:
     """Prepares the output folder at the first iteration: bad input leaves an older result alone."""
 
     def __init__(self, out: OutputFolder) -> None:
         self._out, self._writer = out, None
 
-    def __enter__(self) -> _History:
+    def __enter__(self) -> History:
         return self
 
     def __call__(self, progress: Progress) -> None:
@@ -180,7 +184,7 @@ class _History:
             self._writer.close()
 
 
-def _finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder) -> dict[str, Any]:
+def finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder) -> dict[str, Any]:
     """Write this rank's private results; what is told of them: a digest, the worst violation, checks of flows."""
     from subproblems.reservoir import simultaneous
 
@@ -203,10 +207,20 @@ def _conclude(case: Case, given: argparse.Namespace, result: Result, out: Output
     if failed:
         raise TielineError(f"a rank could not write its results: {failed[0]}")
     write_boundary(out / BOUNDARY, result.boundary, SIGNS)
+    summary = run_summary(case, given, result, facts)
+    out.complete(summary)
+    print(closing_words(result, summary, str(out.path)))
+    if result.status is Status.INTERRUPTED:
+        return EXIT_INTERRUPTED
+    return 0 if result.converged else EXIT_NOT_CONVERGED
+
+
+def run_summary(case: Case, given: argparse.Namespace, result: Result, facts: Sequence[dict]) -> dict[str, Any]:
+    """What summary.json says of a coordination run. facts: those of `finish_agents`, of every rank."""
     summary = {
         "case": case.name,
-        "case_sha256": _case_digest(case, facts),
-        **_horizon_summary(case),
+        "case_sha256": case_digest(case, facts),
+        **horizon_summary(case),
         "scheme": given.scheme,
         "penalty": given.penalty,
         "acceleration": given.acceleration,
@@ -220,15 +234,10 @@ def _conclude(case: Case, given: argparse.Namespace, result: Result, out: Output
         "max_simultaneous_kw": max(fact["simultaneous_kw"] for fact in facts),
         "max_below_minimum_kw": max(fact["below_minimum_kw"] for fact in facts),
     }
-    summary |= _against_reference(case, summary)
-    out.complete(summary)
-    print(closing_words(result, summary, str(out.path)))
-    if result.status is Status.INTERRUPTED:
-        return EXIT_INTERRUPTED
-    return 0 if result.converged else EXIT_NOT_CONVERGED
+    return summary | _against_reference(case, summary)
 
 
-def _horizon_summary(case: Case) -> dict[str, Any]:
+def horizon_summary(case: Case) -> dict[str, Any]:
     return {
         "start_utc": f"{case.horizon.start:{START_FORMAT}}",
         "periods": case.horizon.periods,
@@ -247,7 +256,7 @@ def _worst_checks(facts: Sequence[dict]) -> dict[str, float | None]:
     return {key: None if None in errors else max(errors, default=None) for key, errors in found.items()}
 
 
-def _case_digest(case: Case, facts: list[dict]) -> str:
+def case_digest(case: Case, facts: Sequence[dict]) -> str:
     """SHA-256 over the public files and what the owners tell of the private ones."""
     private = sum(fact["digest"] for fact in facts) % DIGEST_SIZE
     return hashlib.sha256(case.public_digest() + str(private).encode()).hexdigest()
@@ -271,14 +280,14 @@ def centralised(given: argparse.Namespace) -> int:
 
     _one_process("centralised")
     case = load_case(given.case)
-    out = OutputFolder(given.out or f"results/{_plain_name(given.case)}-centralised")
+    out = OutputFolder(given.out or f"results/{plain_name(given.case)}-centralised")
     out.check()
     print(f"{case.name}: one QP of all {len(case.agents)} agents, solved by Clarabel, flows corrected until exact")
     found = solve_centralised(case, report=print)
     summary = {
         "case": case.name,
-        "case_sha256": _case_digest(case, [{"digest": case.private_digest(case.agents)}]),
-        **_horizon_summary(case),
+        "case_sha256": case_digest(case, [{"digest": case.private_digest(case.agents)}]),
+        **horizon_summary(case),
         "scheme": "centralised",
         "converged": True,
         "objective_eur": found.solution.objective_eur,
@@ -308,10 +317,11 @@ def centralised(given: argparse.Namespace) -> int:
 
 def check(given: argparse.Namespace) -> int:
     """`tieline check`: reads and builds everything, and lets each agent answer once on its own."""
-    from networks.check import check_agents
+    from networks.check import check_agents, check_market
 
     _one_process("check")
     case = load_case(given.case)
+    check_market(case)
     for line in check_agents(case):
         print(line)
     print(f"{case.name}: everything is valid, and every agent is feasible on its own")
@@ -335,3 +345,10 @@ def cases(given: argparse.Namespace) -> int:
 def _one_process(command: str) -> None:
     if launched_under_mpi():
         raise InputError(f"'{command}' runs in one process: start it without mpirun")
+
+
+def market(given: argparse.Namespace) -> int:
+    """`tieline market`: see `admm.market_command`."""
+    from admm.market_command import market as run_market
+
+    return run_market(given)

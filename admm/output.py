@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
@@ -29,10 +30,13 @@ PACKAGES = ("numpy", "scipy", "osqp", "piqp", "clarabel", "pandapower", "mpi4py"
 
 
 class OutputFolder:
-    """Where a run writes. `prepare` refuses a folder with anything but an older result in it."""
+    """Where a run writes. `prepare` refuses a folder with anything but an older result in it.
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    tables: names of further files that a result holds. folders: of folders in it, each an OutputFolder of its own.
+    """
+
+    def __init__(self, path: str | Path, tables: Sequence[str] = (), folders: Sequence[str] = ()) -> None:
+        self.path, self._tables, self._folders = Path(path), tuple(tables), tuple(folders)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -47,7 +51,7 @@ class OutputFolder:
             raise InputError(f"--out {self.path}: {existing} is a file, expected a folder; choose another name")
         if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
             raise InputError(f"--out {self.path}: {existing} may not be written to; choose another folder")
-        ours = (SUMMARY, HISTORY, BOUNDARY, PRIVATE)
+        ours = (SUMMARY, HISTORY, BOUNDARY, PRIVATE, *self._tables, *self._folders)
         foreign = [p.name for p in self._content() if p.name not in ours and p.suffix not in UNFINISHED]
         if foreign:
             raise InputError(
@@ -57,14 +61,24 @@ class OutputFolder:
     def _content(self) -> list[Path]:
         return sorted(self.path.iterdir()) if os.path.isdir(self.path) else []
 
-    def prepare(self) -> None:
-        """Make the folder and remove an older result, its completion marker first."""
+    def prepare(self, private: bool = True) -> None:
+        """Make the folder, with one for private results, and remove an older result, its completion marker first."""
         self.check()
         try:
-            (self.path / PRIVATE).mkdir(parents=True, exist_ok=True)
+            (self.path / PRIVATE if private else self.path).mkdir(parents=True, exist_ok=True)
             (self / SUMMARY).unlink(missing_ok=True)
-            for old in [self / HISTORY, self / BOUNDARY, *(self / PRIVATE).glob("*.h5")]:
+            tables = [self / name for name in (HISTORY, BOUNDARY, *self._tables)]
+            for old in [*tables, *(self / PRIVATE).glob("*.h5")]:
                 old.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"
+            ) from None
+
+    def unmark(self) -> None:
+        """An older result in the folder, if there is one, is no longer complete."""
+        try:
+            (self / SUMMARY).unlink(missing_ok=True)
         except OSError as error:
             raise InputError(
                 f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"

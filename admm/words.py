@@ -77,3 +77,25 @@ def _time_words(result: Result) -> str:
         f"{timing.wall:.2f} s: agents {timing.agents:.2f}, operators {timing.operators:.2f}, "
         f"communication {timing.communication:.2f}, waiting {timing.waiting:.2f}, engine {timing.engine:.2f}"
     )
+
+
+def market_words(summary: dict[str, Any], folder: str) -> str:
+    """What a day on the market came to."""
+    alone = (
+        f"NOT kept: {summary['worse_off']}" if summary["worse_off_agents"] else "no community is worse off than alone"
+    )
+    parts = {
+        "gates": f"{summary['gates']}, {summary['median_gate_iterations']} iterations in the median "
+        f"(day-ahead {summary['day_ahead_iterations']}), {summary['gates_not_converged']} not converged, "
+        f"{summary['gate_seconds']:.1f} s",
+        "cost": f"{summary['cost_eur']:.2f} EUR (day-ahead {summary['day_ahead_cost_eur']:.2f}), of it balancing "
+        f"{summary['balancing_eur']:.2f}",
+        "flexibility": f"moved within contracts: up {summary['inside_up_mwh']:.3f}, down "
+        f"{summary['inside_down_mwh']:.3f} MWh; beyond: {summary['beyond_up_mwh']:.3f}, "
+        f"{summary['beyond_down_mwh']:.3f}",
+        "gave way": f"{summary['relief_eur']:.2f} EUR of agents' limits, "
+        f"{summary['reserve_short_mwh']:.3f} MWh of reserve",
+        "settlement": f"adds up to {summary['settlement_sum_cents'] / 100:.2f} EUR; {alone}",
+        "results": f"{folder}/",
+    }
+    return "\n".join(f"  {name:20} {words}" for name, words in parts.items())

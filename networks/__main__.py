@@ -10,6 +10,9 @@ from networks.case_file import (
     ReactiveSupport,
     TransmissionTable,
 )
+from networks.market.ev_errors import EvErrorTable
+from networks.market.forecast_errors import ErrorTable
+from networks.market.rules import MarketTable
 from subproblems.devices.tables import attribute_tables
 
 TABLES = {
@@ -21,6 +24,9 @@ TABLES = {
     '`[[network]]` of kind "gas"': GasTable,
     '`[[agent]]` of kind "community"': AgentTable,
     '`[[agent]]` of kind "hub"': HubTable,
+    "`[market]`": MarketTable,
+    "`[[market.error]]`": ErrorTable,
+    "`[[market.ev_error]]`": EvErrorTable,
 }
 
 

@@ -1,4 +1,4 @@
-"""Each agent on its own: does it fit its couplings, and can it answer at all?"""
+"""Each agent on its own: does it fit its couplings, and can it answer at all? And the rules of the market."""
 
 from __future__ import annotations
 
@@ -6,14 +6,28 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from admm import Question
+from admm import InputError, Question
 from admm.couplings import Layout
 from admm.run import check_answer
 from networks.case import Case
+from networks.market.day import check_market_case
+from networks.market.rules import Clock
+from networks.market.uncertainty import Uncertainty
 
 START_PENALTY = 0.4
 ACCURACY = 1e-4
 """Share of scale: whether there is an answer shows long before the answer is exact."""
+
+
+def check_market(case: Case) -> None:
+    """Raises InputError where `[market]` does not fit the case; nothing where the market does not know the case."""
+    try:
+        check_market_case(case)
+    except InputError:
+        return
+    first, *_ = (Case(folder) for folder in case.folder.days())
+    Clock.of(case.table.market, first.horizon)
+    Uncertainty(case.table.market).check(first, draw=0)
 
 
 def check_agents(case: Case) -> Iterator[str]:

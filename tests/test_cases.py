@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.tolerances import EXACT, FLOW_PU
 
 HUB_CASE = "feeder118-gas65"
 VARIANTS = {
-    BUNDLED_CASE: ("", ":winter-15min", ":summer", ":summer-15min"),
+    BUNDLED_CASE: ("", ":winter-15min", ":summer", ":summer-15min", ":winter-week"),
     HUB_CASE: ("", ":summer", ":pv-150", ":gate-lost", ":one-operator"),
 }
 NAMES = [case + variant for case, variants in VARIANTS.items() for variant in variants]
@@ -72,6 +73,17 @@ def test_the_committed_files_are_what_the_generator_writes(name, build, agents, 
     assert files == sorted(p.relative_to(committed) for f in ("agents", "profiles") for p in (committed / f).iterdir())
     for file in files:
         assert (tmp_path / file).read_bytes() == (committed / file).read_bytes(), file
+
+
+def test_the_week_goes_from_monday_to_sunday_and_holds_the_winter_day() -> None:
+    week, day = load_case(f"{BUNDLED_CASE}:winter-week"), load_case(BUNDLED_CASE)
+    local = [stamp + timedelta(hours=week.horizon.utc_offset_hours) for stamp in week.horizon.stamps()]
+    assert (local[0].weekday(), local[0].hour) == (0, 0) and (local[-1].weekday(), local[-1].hour) == (6, 23)
+    thursday = slice(72, 96)
+    assert week.horizon.stamps()[thursday] == day.horizon.stamps()
+    assert len(day.profiles.names) == 5
+    for name in day.profiles.names:
+        assert week.profiles.series(name)[thursday] == pytest.approx(day.profiles.series(name), abs=EXACT)
 
 
 CASE_TOML = """

@@ -15,7 +15,7 @@ ALLOWED = {
     "subproblems": {"admm", "subproblems"},
     "networks": {"admm", "subproblems", "networks"},
 }
-KNOWS_ALL = {"admm/cli.py", "admm/commands.py", "admm/__main__.py"}
+KNOWS_ALL = {"admm/cli.py", "admm/commands.py", "admm/market_command.py", "admm/__main__.py"}
 ONLY_IN = {"mpi4py": {"admm/mpi.py"}, "osqp": {"subproblems/osqp_solver.py"}, "piqp": {"subproblems/piqp_solver.py"}}
 HEAVY = ("scipy", "osqp", "pandapower", "mpi4py", "h5py", "pydantic", "clarabel", "rich")
 
