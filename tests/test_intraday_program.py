@@ -75,6 +75,16 @@ def tank_kwh(power_kw: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
+def warm_kw(power_kw: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """By hand: the power that is told, and as much more as keeps the tank at 0, up to 5 kW."""
+    level, found = 10.0, []
+    for power, demand in zip(power_kw, heat, strict=True):
+        cold = 0.95 * level + 3.0 * power - demand
+        found.append(min(5.0, power + max(0.0, -cold) / 3.0))
+        level = 0.95 * level + 3.0 * found[-1] - demand
+    return np.array(found)
+
+
 def battery_kwh(charge_kw: np.ndarray, discharge_kw: np.ndarray) -> np.ndarray:
     return 20.0 + np.cumsum(0.9 * charge_kw - discharge_kw / 0.9)
 
@@ -280,10 +290,15 @@ def drawn(day: CommunityDay, gate: int, revise) -> np.ndarray:
 
 
 def test_what_was_drawn_is_the_sum_by_hand(cleared) -> None:
-    """Loads as they turned out; devices as they were told, but for PV that is not there."""
+    """Loads as they turned out; devices as they were told, but for PV that is not there and a tank to keep warm."""
     day, was = day_of(cleared), cleared[0].values(cleared[1])
     drawn_mw = drawn(day, GATE, lambda name, values: FAILED[name])
-    told = was | {"roof.production_kw": np.minimum(was["roof.production_kw"], 30 * FAILED["sun"])}
+    power_kw = np.r_[warm_kw(was["hp.power_kw"], FAILED["heat"])[:GATE], was["hp.power_kw"][GATE:]]
+    told = was | {
+        "roof.production_kw": np.minimum(was["roof.production_kw"], 30 * FAILED["sun"]),
+        "hp.power_kw": power_kw,
+    }
+    assert (power_kw > was["hp.power_kw"] + 0.1).any()
     assert 1e3 * drawn_mw == pytest.approx(meter_kw(told, FAILED["load"]), abs=SOLVED_KW)
 
 

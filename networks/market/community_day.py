@@ -38,6 +38,7 @@ class CommunityDay:
     ) -> None:
         self.agent, self._compile, self._coupling, self._done = agent, compile_at, coupling, agent.x.copy()
         self._program = IntradayProgram(agent.qp, coupling, hours, relief, terminal_eur_per_kwh)
+        self._control = self._program.local_control(agent.qp)
         self._period_of = np.concatenate([np.arange(block.length) for block in agent.qp.variables])
         self._gate, self._latest = 0, agent.qp
         self.given_way: dict[str, np.ndarray] = {}
@@ -50,7 +51,7 @@ class CommunityDay:
         """
         qp, before = self._compile(revise, stays=stays), self._gate
         planned = np.where(self._period_of < before, self._done, self.agent.x)
-        now = self._program.realised(qp, planned)
+        now = self._control.kept(qp, self._program.realised(qp, planned), min(known, before), gate)
         settled = self._period_of < min(known, before)
         self._done = np.where(settled, self._done, now)
         self._gate, self._latest = gate, qp

@@ -24,6 +24,7 @@ import scipy.sparse as sp
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from admm import InfeasibleError
+from networks.market.local_control import LocalControl
 from subproblems import QuadraticProgram
 from subproblems.quadratic_program import Block
 
@@ -189,6 +190,17 @@ class IntradayProgram:
         was = np.where(self._awards, 0.0, done)
         lower[held] = upper[held] = was[self._bounded[held]]
         return lower, upper
+
+    def local_control(self, qp: QuadraticProgram) -> LocalControl:
+        """Of the cleared program's devices."""
+        powers, states, cost = (
+            (self._unit_of == POWER) & ~self._awards,
+            np.zeros(qp.size, dtype=bool),
+            np.zeros(qp.size),
+        )
+        states[self._yielding[self._blocks[0].length :]] = True
+        cost[self._yielding] = self._cost
+        return LocalControl(qp, powers, states, cost, self._row_period, self._is_limit)
 
     def realised(self, qp: QuadraticProgram, x: np.ndarray) -> np.ndarray:
         """x, (n,), with every power cut to the limits that qp has now: what a device can do of what was scheduled.
