@@ -22,6 +22,8 @@ COMMANDS = {
     "nonlinear": ("benchmarks.nonlinear", "run_nonlinear", "hubs, feeder and gas network against IPOPT's optimum"),
     "flexibility": ("benchmarks.flexibility", "run_flexibility", "what the hubs' flexibility is worth"),
     "reward_tariffs": ("benchmarks.reward_tariffs", "run_reward_tariffs", "how much of it all a tariff reaches"),
+    "market_studies": ("benchmarks.market_studies", "run_market_studies", "six studies on the market, many draws"),
+    "market_gates": ("benchmarks.market_gates", "run_market_gates", "every gate of a day, warm and cold"),
     "time_by_rank": ("benchmarks.time_by_rank", "run_time_by_rank", "where the wall time goes on 1 to 11 ranks"),
 }
 

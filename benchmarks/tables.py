@@ -21,14 +21,16 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
-    """Rows as they were written: numbers are numbers again, an empty cell is None."""
+    """Rows as they were written: numbers are numbers again, truth is truth, an empty cell is None."""
     with path.open(newline="", encoding="utf-8") as file:
         return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
 
 
-def _value(text: str) -> int | float | str | None:
+def _value(text: str) -> bool | int | float | str | None:
     if not text:
         return None
+    if text in ("True", "False"):
+        return text == "True"
     for kind in (int, float):
         try:
             return kind(text)
