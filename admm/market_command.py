@@ -262,10 +262,12 @@ def _settle(
 
 
 def settlement_summary(settlement: Settlement, outcome: DayOutcome) -> dict[str, Any]:
-    """Flat: costs of the whole, activation, what gave way, and who is worse off than alone at the same prices."""
+    """Flat: costs of the whole, activation of communities, what gave way, and who is worse off than alone at the same
+    prices."""
     record = outcome.record
     costs = [cost for cost in record.costs_eur.values() if cost is not None]
-    activated = settlement.activated_mwh().values()
+    ends = record.couplings
+    activated = [mwh for name, mwh in settlement.activated_mwh().items() if ends[name].lower in outcome.standalone_eur]
     net = _day_ahead_net_eur(settlement, outcome)
     worse = worse_off(net, outcome.standalone_eur, WORSE_OFF_EUR)
     return {
