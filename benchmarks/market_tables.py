@@ -188,6 +188,7 @@ def draw_studies(draws: Rows, week: Rows, path: Path) -> None:
         _draw_week(panel, week, key, studies)
         if key == "dso_upstream_eur":
             panel.axhline(100 * PUBLISHED_SAVING, color="C3", linestyle="--")
+            panel.set_ylim(top=100 * PUBLISHED_SAVING + 1.0)
             panel.text(-0.4, 100 * PUBLISHED_SAVING + 0.1, f"published, all: {PUBLISHED_SAVING:.2%}", color="C3")
         panel.axhline(0.0, color="grey", linewidth=0.8)
         panel.set_title(SAVED[key], fontsize="small")

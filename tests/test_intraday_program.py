@@ -278,6 +278,20 @@ def day_of(cleared) -> CommunityDay:
     return CommunityDay(agent, latest, COUPLING, 1.0, RELIEF, 0.0)
 
 
+def test_sun_that_nobody_curtailed_is_taken_as_it_comes(cleared) -> None:
+    """More sun than was forecast: PV at its limit follows, PV that was told to make 2 kW less does not."""
+    qp, x = cleared
+    block = next(block for block in qp.variables if block.name == "roof.production_kw")
+    told = x.copy()
+    told[block.entries] = 30 * SUN
+    told[block.start + 3] -= 2.0
+    more = program(sun=1.2 * SUN)
+    done = qp.values(intraday(qp).realised(more, told, qp))["roof.production_kw"]
+    expected = 36 * SUN
+    expected[3] = 30 * SUN[3] - 2.0
+    assert done == pytest.approx(expected, abs=SOLVED_KW)
+
+
 def meter_kw(values: dict[str, np.ndarray], load: np.ndarray) -> np.ndarray:
     power = values["bat.charge_kw"] - values["bat.discharge_kw"] + values["hp.power_kw"]
     return load + power - values["roof.production_kw"]

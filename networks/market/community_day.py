@@ -51,7 +51,7 @@ class CommunityDay:
         """
         qp, before = self._compile(revise, stays=stays), self._gate
         planned = np.where(self._period_of < before, self._done, self.agent.x)
-        now = self._control.kept(qp, self._program.realised(qp, planned), min(known, before), gate)
+        now = self._control.kept(qp, self._program.realised(qp, planned, self._latest), min(known, before), gate)
         settled = self._period_of < min(known, before)
         self._done = np.where(settled, self._done, now)
         self._gate, self._latest = gate, qp

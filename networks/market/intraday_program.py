@@ -202,15 +202,19 @@ class IntradayProgram:
         cost[self._yielding] = self._cost
         return LocalControl(qp, powers, states, cost, self._row_period, self._is_limit)
 
-    def realised(self, qp: QuadraticProgram, x: np.ndarray) -> np.ndarray:
+    def realised(self, qp: QuadraticProgram, x: np.ndarray, former: QuadraticProgram | None = None) -> np.ndarray:
         """x, (n,), with every power cut to the limits that qp has now: what a device can do of what was scheduled.
 
-        Where powers have to be in balance by themselves, as heat in a hub, those move that must, by the least heat;
-        a store before all others. Raises InfeasibleError if they cannot.
+        former: the program that x was scheduled with; what ran at its full power there, such as PV that nobody
+        curtailed, does so still. Where powers have to be in balance by themselves, as heat in a hub, those move that
+        must, by the least heat; a store before all others. Raises InfeasibleError if they cannot.
         """
         done, rows = x.copy(), np.flatnonzero(self._bounded >= 0)
         at = self._bounded[rows]
         done[at] = np.clip(x[at], qp.l[rows], qp.u[rows])
+        if former is not None:
+            full = self._at_full_power(former, x, rows) & (qp.u[rows] > former.u[rows])
+            done[at[full]] = qp.u[rows[full]]
         if not self._closed.size:
             return done
         balance, room = sp.csr_matrix(qp.A)[self._closed], np.zeros((2, qp.size))
@@ -218,6 +222,12 @@ class IntradayProgram:
         takes_both = np.zeros(qp.size, dtype=bool)
         takes_both[at] = qp.l[rows] < 0
         return done + _least_change(qp, balance, qp.l[self._closed] - balance @ done, room, takes_both)
+
+    def _at_full_power(self, qp: QuadraticProgram, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Which of those bounds of powers are reached from below, (rows,) true or false."""
+        at = self._bounded[rows]
+        near = x[at] >= qp.u[rows] - NOTED_SHARE * qp.variable_scale[at]
+        return near & (qp.u[rows] > 0) & (self._unit_of[at] == POWER) & ~self._awards[at]
 
     def _balances_of_powers(self, qp: QuadraticProgram) -> np.ndarray:
         """The rows that tie powers of devices, and nothing else, to each other."""
