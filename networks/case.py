@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -30,14 +29,13 @@ from networks.distribution import Connection, DistributionAgent, DistributionMod
 from networks.gas import GasAgent, GasConnection, GasModel
 from networks.grid_sources import feeder_of, gas_grid_of, grid_source, transmission_of
 from networks.joint_operator import JointOperatorAgent
+from networks.private_files import PrivateFiles
 from networks.profiles import Profiles
 from networks.transmission import Substation, TransmissionModel, compile_tso
-from networks.validation import parse, read_toml
 from subproblems import QPAgent, QuadraticProgram
-from subproblems.community import Community, compile_community
-from subproblems.devices import Device, EvFleet, below_minimum_load
+from subproblems.community import compile_community
+from subproblems.devices import Device, below_minimum_load
 from subproblems.ev_error import Stays
-from subproblems.hub import Hub
 
 KW_PER_MW = 1000.0
 FLEXIBILITY_SHARE = 0.5
@@ -81,6 +79,7 @@ class Case:
     def __init__(self, folder: CaseFolder) -> None:
         self.folder, self.horizon, self.table = folder, folder.horizon, folder.table
         self.profiles = Profiles([folder.file(name) for name in self.table.profiles], self.horizon)
+        self.private = PrivateFiles(folder, self.profiles)
         self.feeders = {n.name: feeder_of(folder, n) for n in folder.distribution}
         self.grids = {n.name: transmission_of(folder, n) for n in folder.transmission}
         self.gas_grids = {n.name: gas_grid_of(folder, n) for n in folder.gas}
@@ -230,17 +229,7 @@ class Case:
 
     def devices(self, name: str) -> list[Device]:
         """Of a community or hub; reads the private file."""
-        return self._private(self.communities[name])[1].devices
-
-    def _private(self, agent: AgentTable) -> tuple[Path, Community]:
-        path = self.folder.file(agent.file)
-        return path, parse(Hub if isinstance(agent, HubTable) else Community, read_toml(path), path)
-
-    def private_series(self, name: str) -> set[str]:
-        """Names of the series in a community's or hub's own file, as they are revised: NAME/COLUMN."""
-        own = self.folder.file(self.communities[name].file).with_suffix(".csv")
-        columns = self.profiles.with_file(own).names - self.profiles.names if own.exists() else ()
-        return {f"{name}/{column}" for column in columns}
+        return self.private.devices(self.communities[name])
 
     def community_program(
         self,
@@ -252,13 +241,10 @@ class Case:
         """A community's or hub's program with all its series revised; private series are called NAME/COLUMN.
 
         initial_states: {name of a state's block: its value before the first period}, see `compile_community`.
-        stays: the errors of stays of electric vehicles, asked for names such as those of `stay_names`.
+        stays: the errors of stays of electric vehicles, asked for agent/fleet/class.
         """
         agent = self.communities[name]
-        path, community = self._private(agent)
-        self._check_connection(path, agent, community)
-        own = path.with_suffix(".csv")
-        profiles = self.profiles.with_file(own) if own.exists() else self.profiles
+        community, profiles = self.private.community(agent), self.private.profiles(agent)
 
         def series(column: str | float) -> np.ndarray:
             values = profiles.series(column)
@@ -276,42 +262,7 @@ class Case:
                 agent.name, community, self.horizon, series, coupling, gas_coupling, initial_states, own_stays
             )
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-
-    def stay_names(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Classes of electric vehicles of these agents, agent/fleet/class; reads private files of communities."""
-        return tuple(
-            f"{name}/{device.name}/{each.name}"
-            for name in names
-            if name in self.communities
-            for device in self.devices(name)
-            if isinstance(device, EvFleet)
-            for each in device.classes
-        )
-
-    def _check_connection(self, path: Path, agent: AgentTable, private: Community) -> None:
-        """What the private file says of the connections, against the public file."""
-        limits = [(key, getattr(private, key), "connection_kw") for key in ("import_limit_kw", "export_limit_kw")]
-        gas_kw = private.gas_limit_kw()
-        if gas_kw is not None:
-            limits.append(("gas_connection_kw", gas_kw, "gas_connection_kw"))
-        for key, value, public in limits:
-            most = getattr(agent, public)
-            if most is None:
-                raise InputError(
-                    f"{path}: {key} = {value:g}, but agent '{agent.name}' has no gas connection in "
-                    f"{self.folder.path.name}; give it gas_network, gas_node and gas_connection_kw there"
-                )
-            if value > most:
-                raise InputError(
-                    f"{path}: {key} = {value:g} is above {public} = {most:g} of "
-                    f"agent '{agent.name}' in {self.folder.path.name}; both are in kW: lower the one or raise the other"
-                )
-        if gas_kw is None and getattr(agent, "gas_network", None) is not None:
-            raise InputError(
-                f"{path}: gas_connection_kw is missing, but agent '{agent.name}' has a gas connection in "
-                f"{self.folder.path.name}; give it here, at most {agent.gas_connection_kw:g} kW"
-            )
+            raise InputError(f"{self.private.path(agent)}: {error}") from None
 
     def distribution_model(self, network: DistributionTable, revise: Revise = as_it_stands) -> DistributionModel:
         feeder = self.feeders[network.name]

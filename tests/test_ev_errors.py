@@ -243,8 +243,7 @@ def test_a_day_takes_the_errors_as_they_come_up() -> None:
 
 def test_a_case_asks_for_agent_fleet_and_class() -> None:
     case, asked = load_case("ieee33-10ec"), []
-    names = case.stay_names(case.agents)
-    assert "ec07-village/cars/cars" in names and case.stay_names(["ec07-village", "tso"]) == ("ec07-village/cars/cars",)
+    assert case.private.stay_names(case.communities["ec07-village"]) == ("ec07-village/cars/cars",)
     case.community_program("ec07-village", stays=lambda *stay: asked.append(stay) or AS_FORECAST)
     assert asked and {name for name, _, _ in asked} == {"ec07-village/cars/cars"}
 
@@ -254,7 +253,7 @@ def test_drawn_errors_fit_in(gates: tuple[int, ...] = (0, 18, 20, 24)) -> None:
     case, name = load_case("ieee33-10ec"), "ec07-village/cars/cars"
     entry = EvErrorTable(name="all", applies_to=["*"], arrival_std_hours=2.0, energy_std_share=0.3)
     errors = EvErrors([entry], 1, 0, case.horizon)
-    errors.check_names(case.stay_names(case.agents))
+    errors.check_names([name for one in case.communities.values() for name in case.private.stay_names(one)])
     found = []
     for gate in gates:
         stays = lambda each, hour, day, gate=gate: errors.at_gate(each, hour, gate, day)  # noqa: E731

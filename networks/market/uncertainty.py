@@ -49,8 +49,9 @@ class Uncertainty:
 
     def check(self, case: Case, draw: int) -> None:
         """Raises InputError where an entry or a column stands for nothing in the case; reads private files."""
-        names, found = set(case.profiles.names), self.knowledge(case, draw)
-        for name in case.communities:
-            names |= case.private_series(name)
+        names, stays, found = set(case.profiles.names), set(), self.knowledge(case, draw)
+        for agent in case.communities.values():
+            names |= case.private.series_names(agent)
+            stays |= set(case.private.stay_names(agent))
         found.series.check_names(names)
-        found.vehicles.check_names(case.stay_names(case.communities))
+        found.vehicles.check_names(stays)
