@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,20 @@ EXIT_NOT_CONVERGED, EXIT_INTERRUPTED = 3, 130
 
 
 def run(given: argparse.Namespace) -> int:
-    """`tieline run`: alone in this process, or as one rank of several."""
+    """`tieline run`."""
+    return on_every_rank(given, _run)
+
+
+def on_every_rank(given: argparse.Namespace, part: Callable[[argparse.Namespace, Transport], int]) -> int:
+    """A command's part, alone in this process or as one rank of several; an error is said by rank 0 only."""
     if not launched_under_mpi():
-        return _run(given, InProcessTransport())
+        return part(given, InProcessTransport())
     from admm.mpi import MpiTransport, abort_on_exception, world
 
     comm = world()
     with abort_on_exception(comm):
         try:
-            return _run(given, MpiTransport(comm, given.deadline) if comm.Get_size() > 1 else InProcessTransport())
+            return part(given, MpiTransport(comm, given.deadline) if comm.Get_size() > 1 else InProcessTransport())
         except TielineError as error:
             error.said_elsewhere = comm.Get_rank() != 0
             raise

@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from admm import InProcessTransport, InputError, Progress, Result, Settings, Status, TielineError, Transport
+from admm import InputError, Progress, Result, Settings, Status, TielineError, Transport
 from admm.commands import (
     EXIT_INTERRUPTED,
     EXIT_NOT_CONVERGED,
     History,
     finish_agents,
     horizon_summary,
+    on_every_rank,
     owned_agents,
     plain_name,
     run_summary,
     settings_of,
 )
 from admm.history import write_boundary, write_private
-from admm.launch import launched_under_mpi
 from admm.output import BOUNDARY, OutputFolder, versions
 from admm.progress import ProgressPrinter
 from admm.words import market_words
@@ -67,18 +67,8 @@ class Stages:
 
 
 def market(given: argparse.Namespace) -> int:
-    """Alone in this process, or as one rank of several."""
-    if not launched_under_mpi():
-        return _market(given, InProcessTransport())
-    from admm.mpi import MpiTransport, abort_on_exception, world
-
-    comm = world()
-    with abort_on_exception(comm):
-        try:
-            return _market(given, MpiTransport(comm, given.deadline) if comm.Get_size() > 1 else InProcessTransport())
-        except TielineError as error:
-            error.said_elsewhere = comm.Get_rank() != 0
-            raise
+    """`tieline market`."""
+    return on_every_rank(given, _market)
 
 
 def _market(given: argparse.Namespace, transport: Transport) -> int:
