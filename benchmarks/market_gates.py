@@ -2,7 +2,7 @@
 
 The case as it is, with a gate before every period: 24 a day in steps of an hour and 96 in steps of 15 minutes, once
 with perfect forecasts and once with errors (draw 0). The cold run of a gate solves the very same problem, with
-fresh agents, from the engine's default start and to the same tolerances; in steps of 15 minutes at every eighth
+fresh agents, from the engine's default start and to the same tolerances; in steps of 15 minutes at every 16th
 gate. Writes results/market_gates.csv (a row a gate) and .md.
 """
 
@@ -29,7 +29,7 @@ from networks.market.uncertainty import Uncertainty
 from subproblems import QPAgent
 
 FILE = "market_gates"
-COLD_EVERY = {"ieee33-10ec": 1, "ieee33-10ec:winter-15min": 8}
+COLD_EVERY = {"ieee33-10ec": 1, "ieee33-10ec:winter-15min": 16}
 """Cases, and at which of their gates there is a cold run, too."""
 FORECASTS = {"perfect": {"error": (), "ev_error": ()}, "errors": {}}
 """Changes of `[market]`."""

@@ -32,7 +32,7 @@ def test_the_two_commands_are_there_to_be_copied():
     commands = [line.strip() for line in README.splitlines() if line.startswith("    python3 -m venv")]
     assert [command.split("&& .venv/bin/")[-1] for command in commands] == [
         "tieline run ieee33-10ec",
-        "python -m pytest",
+        "python -m pytest -n 2 --dist loadfile",
     ]
     assert "README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
