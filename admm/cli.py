@@ -100,7 +100,19 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         help="leads the schemes certified and memory; may be given again (default: every operator that can)",
     )
     _add_common(run, "results/CASE")
-    run.add_argument("--time-limit", type=positive_number, metavar="SECONDS")
+    run.add_argument(
+        "--time-limit", type=positive_number, metavar="SECONDS", help="stop after so long, with a checkpoint"
+    )
+    run.add_argument(
+        "--checkpoint-every",
+        type=positive_number,
+        default=30.0,
+        metavar="SECONDS",
+        help="how often the state is saved (default: 30)",
+    )
+    run.add_argument(
+        "--resume", metavar="DIR", help="go on from the latest checkpoint in a run's output folder, to the last bit"
+    )
     run.add_argument(
         "--warm-start", metavar="DIR", help="start from the prices and values in a former run's output folder"
     )

@@ -24,9 +24,11 @@ from admm import (
 )
 from admm.history import HistoryWriter, write_boundary, write_private
 from admm.initial import warm_start
+from admm.interrupts import Interrupts
 from admm.launch import launched_under_mpi
 from admm.output import BOUNDARY, HISTORY, START_FORMAT, OutputFolder, read_former, result_summary, versions
 from admm.progress import ProgressPrinter
+from admm.resume import Checkpoints
 from admm.words import closing_words
 from networks.case import DIGEST_SIZE, SIGNS, Case, CaseAgent, load_case
 
@@ -59,23 +61,36 @@ def on_every_rank(given: argparse.Namespace, part: Callable[[argparse.Namespace,
 def _run(given: argparse.Namespace, transport: Transport) -> int:
     """One rank's part. However it ends, every rank hands in one report, so none waits for another in vain."""
     driving, report = transport.rank == 0, {}
-    out = OutputFolder(given.out or f"results/{plain_name(given.case)}")
+    out = OutputFolder(given.resume or given.out or f"results/{plain_name(given.case)}")
     try:
         case, settings, agents = _prepare(given, transport, out)
-        result = _drive(case, given, settings, agents, transport, out) if driving else _solve(case, agents, transport)
+        kept = checkpoints_of(case, given, out)
+        if driving:
+            result = _drive(case, given, settings, agents, transport, out, kept)
+        else:
+            result = solve(agents, case.couplings, settings, transport, kept)
         report = finish_agents(case, agents, out) if transport.has_result else {}
     except TielineError as error:
         report = {"error": str(error)}
         raise
     finally:
         reports = [json.loads(text) for text in transport.gather_text(json.dumps(report))]
-    return _conclude(case, given, result, out, reports) if driving else 0
+    return _conclude(case, given, result, out, reports, len(kept.former)) if driving else 0
 
 
-def _solve(
-    case: Case, agents: Mapping[str, CaseAgent], transport: Transport, settings: Settings | None = None
-) -> Result | None:
-    return solve(agents, case.couplings, settings, transport)
+def checkpoints_of(case: Case, given: argparse.Namespace, out: OutputFolder) -> Checkpoints:
+    """Where this rank keeps the state of a run, and what a resumed one must have in common with it."""
+    options = ("scheme", "penalty", "acceleration", "lead", "tolerance", "optimality_tolerance", "qp_solver")
+    identity = {"case": case.name, "public files": case.public_digest().hex()}
+    return Checkpoints(
+        out.path,
+        identity | {f"--{name.replace('_', '-')}": str(getattr(given, name)) for name in options},
+        every_seconds=given.checkpoint_every,
+        resume=given.resume is not None,
+        versions=versions(),
+        agent_identity=lambda name: f"{case.private_digest([name]):x}",
+        say=print,
+    )
 
 
 def _drive(
@@ -85,17 +100,19 @@ def _drive(
     agents: Mapping[str, CaseAgent],
     transport: Transport,
     out: OutputFolder,
+    kept: Checkpoints,
 ) -> Result:
     """The run on the driving rank: history and progress go along with it."""
     where = f"{transport.ranks} ranks" if transport.ranks > 1 else "one process"
     print(f"{case.headline()}; penalty {given.penalty}, {where}")
-    with History(out) as history, ProgressPrinter() as show:
+    with History(out, kept) as history, ProgressPrinter() as show, Interrupts() as interrupts:
 
-        def record(progress: Progress) -> None:
+        def record(progress: Progress) -> Status | None:
             history(progress)
             show(progress)
+            return Status.INTERRUPTED if interrupts.asked else None
 
-        return _solve(case, agents, transport, replace(settings, callback=record))
+        return solve(agents, case.couplings, replace(settings, callback=record), transport, kept)
 
 
 def plain_name(case: str) -> str:
@@ -110,7 +127,7 @@ def _prepare(
     try:
         settings = settings_of(given)
         if transport.rank == 0:
-            out.check()
+            _check_folders(given, out)
         case = load_case(given.case)
         if transport.rank == 0:
             settings = _warm(settings, case, given)
@@ -119,6 +136,14 @@ def _prepare(
     except TielineError as error:
         transport.refuse(error)
         raise
+
+
+def _check_folders(given: argparse.Namespace, out: OutputFolder) -> None:
+    if given.resume is not None and given.out not in (None, given.resume):
+        raise InputError(f"--resume {given.resume}: a run goes on in its own folder; leave out --out {given.out}")
+    if given.resume is not None and not out.path.is_dir():
+        raise InputError(f"--resume {given.resume}: is no folder, expected the output folder of a run")
+    out.check()
 
 
 def settings_of(given: argparse.Namespace) -> Settings:
@@ -170,18 +195,22 @@ def owned_agents(case: Case, transport: Transport, settings: Settings) -> list[s
 
 
 class History:
-    """Prepares the output folder at the first iteration: bad input leaves an older result alone."""
+    """Prepares the output folder at the first iteration: bad input leaves an older result alone. A run that goes on
+    begins with the rows that it had."""
 
-    def __init__(self, out: OutputFolder) -> None:
-        self._out, self._writer = out, None
+    def __init__(self, out: OutputFolder, kept: Checkpoints | None = None) -> None:
+        self._out, self._kept, self._writer = out, kept, None
 
     def __enter__(self) -> History:
         return self
 
     def __call__(self, progress: Progress) -> None:
         if self._writer is None:
-            self._out.prepare()
+            former = () if self._kept is None else self._kept.former
+            self._out.prepare(keep_checkpoints=bool(former))
             self._writer = HistoryWriter(self._out / HISTORY)
+            for row in former:
+                self._writer.append(row)
         self._writer.append(progress)
 
     def __exit__(self, *_: object) -> None:
@@ -207,12 +236,14 @@ def finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder
     return facts
 
 
-def _conclude(case: Case, given: argparse.Namespace, result: Result, out: OutputFolder, facts: list[dict]) -> int:
+def _conclude(
+    case: Case, given: argparse.Namespace, result: Result, out: OutputFolder, facts: list[dict], resumed_after: int
+) -> int:
     failed = [fact["error"] for fact in facts if "error" in fact]
     if failed:
         raise TielineError(f"a rank could not write its results: {failed[0]}")
     write_boundary(out / BOUNDARY, result.boundary, SIGNS)
-    summary = run_summary(case, given, result, facts)
+    summary = run_summary(case, given, result, facts, resumed_after)
     out.complete(summary)
     print(closing_words(result, summary, str(out.path)))
     if result.status is Status.INTERRUPTED:
@@ -220,8 +251,11 @@ def _conclude(case: Case, given: argparse.Namespace, result: Result, out: Output
     return 0 if result.converged else EXIT_NOT_CONVERGED
 
 
-def run_summary(case: Case, given: argparse.Namespace, result: Result, facts: Sequence[dict]) -> dict[str, Any]:
-    """What summary.json says of a coordination run. facts: those of `finish_agents`, of every rank."""
+def run_summary(
+    case: Case, given: argparse.Namespace, result: Result, facts: Sequence[dict], resumed_after: int = 0
+) -> dict[str, Any]:
+    """What summary.json says of a coordination run. facts: those of `finish_agents`, of every rank. resumed_after: the
+    iteration whose checkpoint it went on from, 0 for none."""
     summary = {
         "case": case.name,
         "case_sha256": case_digest(case, facts),
@@ -230,6 +264,7 @@ def run_summary(case: Case, given: argparse.Namespace, result: Result, facts: Se
         "penalty": given.penalty,
         "acceleration": given.acceleration,
         "warm_start": given.warm_start,
+        "resumed_after": resumed_after,
         **result_summary(result),
         "ranks": len(facts),
         "agents": len(case.agents),

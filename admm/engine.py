@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from admm.couplings import Coupling, Layout
 from admm.errors import InputError
 from admm.graph import Sides, given_name, split
-from admm.interfaces import Agent, AgentBoundary, Transport
+from admm.interfaces import Agent, AgentBoundary, Transport, no_calls
 from admm.relay import RelayAgent, check_is_agent
 from admm.run import Run
 from admm.state import SCHEMES, Result, Settings
 from admm.transport import InProcessTransport
+
+if TYPE_CHECKING:
+    from admm.resume import Checkpoints
 
 
 def solve(
@@ -21,11 +25,13 @@ def solve(
     couplings: Sequence[Coupling],
     settings: Settings | None = None,
     transport: Transport | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Result | None:
     """Make the agents agree on their boundary values at least total cost.
 
     Over MPI every rank calls this with the agents that it owns; rank 0 gets the Result, the others
-    None. Raises InputError (the problem is not well posed), InfeasibleError (an agent has no
+    None. checkpoints: where the state is kept, and whether the run goes on from there; see `admm.resume`.
+    Raises InputError (the problem is not well posed), InfeasibleError (an agent has no
     feasible answer), SolverError, TransportError.
     """
     settings, transport = settings or Settings(), transport or InProcessTransport()
@@ -37,12 +43,16 @@ def solve(
         transport.refuse(error)
         raise
     transport.start(owned, {name: _boundary_as_given(name, layout) for name in layout.agents})
+    called = no_calls
+    if checkpoints is not None:
+        checkpoints.take(owned)
+        called = checkpoints.called
     if transport.rank != 0:
-        transport.serve()
+        transport.serve(called)
         return None
     result = None
     try:
-        result = _scheme(settings)(layout, sides, settings, transport, owned).result()
+        result = _scheme(settings)(layout, sides, settings, transport, owned).result(checkpoints)
         return result
     finally:
         transport.finish(has_result=result is not None)

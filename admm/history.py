@@ -51,17 +51,10 @@ COLUMNS: dict[str, Column] = {
 
 
 class HistoryWriter:
-    """Appends one row an iteration to /iteration/*: row i is iteration i + 1.
+    """Appends one row an iteration to /iteration/*: row i is iteration i + 1."""
 
-    keep_iterations: 0 starts a new file; more continues an existing one after so many rows, as a
-    resumed run does, and drops the rows behind them.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], keep_iterations: int = 0) -> None:
-        self._written, self._waiting = keep_iterations, []
-        if keep_iterations:
-            self._file = _existing_history(Path(path), keep_iterations)
-            return
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._written, self._waiting = 0, []
         with _explained(Path(path)):
             self._file = h5py.File(path, "w")
         group = self._file.create_group("iteration")
@@ -221,26 +214,6 @@ def _write(group: h5py.Group, name: str, array: np.ndarray, unit: str, **attribu
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _existing_history(path: Path, rows: int) -> h5py.File:
-    """The open file, cut to its first rows."""
-    if not path.is_file():
-        raise InputError(f"{path}: is not there, expected the history of the run that is resumed")
-    with _explained(path):
-        file = h5py.File(path, "r+")
-    try:
-        lengths = {name: file["iteration"][name].shape[0] for name in COLUMNS}
-    except KeyError as error:
-        file.close()
-        raise InputError(f"{path}: is no history of a run: {error.args[0]}") from None
-    short = [name for name, length in lengths.items() if length < rows]
-    if short:
-        file.close()
-        raise InputError(f"{path}: {short[0]} has {lengths[short[0]]} rows, expected at least {rows}")
-    for name in COLUMNS:
-        file["iteration"][name].resize((rows,))
-    return file
 
 
 @contextmanager

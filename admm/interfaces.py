@@ -10,14 +10,14 @@ in the sign of the price, so every agent solves the same kind of problem::
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from admm.errors import InputError, SolverError
+from admm.errors import InputError, SolverError, TielineError
 
 
 class AnswerStatus(IntEnum):
@@ -124,6 +124,11 @@ class Agent(Protocol):
         """The agent's private schedule behind its latest answer, for whoever owns the agent."""
 
 
+def no_calls(text: str) -> str:
+    """Of a rank that expects no calls."""
+    raise TielineError(f"this rank was called with '{text[:80]}', but keeps no checkpoints: pass them on every rank")
+
+
 class Transport(Protocol):
     """Carries questions to agents and answers back; knows where each agent lives.
 
@@ -147,8 +152,11 @@ class Transport(Protocol):
         An agent answers its questions in turn; the answers stand in their order, unusable ones among them.
         """
 
-    def serve(self) -> None:
-        """Answer questions until the driving rank says that the run is over."""
+    def call(self, text: str, called: Callable[[str], str]) -> list[str]:
+        """What `called` replies to a text on every rank, in rank order; `called` is that of the driving rank."""
+
+    def serve(self, called: Callable[[str], str] = no_calls) -> None:
+        """Answer questions and calls until the driving rank says that the run is over."""
 
     def finish(self, has_result: bool) -> None:
         """Tell every other rank that the run is over, and whether it has a result."""

@@ -7,6 +7,7 @@ Every wait is a loop of tests with a deadline, because a stopped process is noti
 
     rank 0:   HELLO ->   <- HELLO (owned agents) or TEXT (error)   HELLO or TEXT ->      start
               QUESTION ->   <- ANSWER or TEXT                                            ask / serve
+              CALL ->   <- CALL or TEXT                                                  call / serve
               STOP ->   <- STOP                                                          finish
 """
 
@@ -20,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -27,7 +29,7 @@ from mpi4py import MPI
 
 from admm import wire
 from admm.errors import InputError, TielineError, TransportError
-from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, check_answer_fits
+from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, check_answer_fits, no_calls
 from admm.transport import answers_to
 from admm.wire import Kind, Message
 
@@ -162,6 +164,18 @@ class MpiTransport:
         self.traffic.waiting_seconds += max(0.0, self._waited - beyond)
         return {name: own[name] if name in own else others[name] for name in questions}
 
+    def call(self, text: str, called: Callable[[str], str]) -> list[str]:
+        self._sequence += 1
+        for rank in self._others:
+            self._post(rank, Message(Kind.CALL, self._run_id, self._sequence, text=text))
+        return [called(text), *(self._collect_reply(rank) for rank in self._others)]
+
+    def _collect_reply(self, rank: int) -> str:
+        message = self._receive(rank, "with its reply to a call")
+        if message.kind is Kind.TEXT:
+            raise wire.read_error(message)
+        return wire.expect(message, Kind.CALL, self._sequence).text
+
     def _collect(self, name: str, count: int) -> list[Answer]:
         """The answers of one agent to so many questions."""
         message = self._receive(self._owner[name], f"with the answer of agent '{name}'")
@@ -197,17 +211,18 @@ class MpiTransport:
 
     # -------------------------------------------------------------- other ranks
 
-    def serve(self) -> None:
+    def serve(self, called: Callable[[str], str] = no_calls) -> None:
         """Answer until STOP; then raise what an agent of this rank raised, as rank 0 does too.
 
         An interrupt of a solve is passed on to rank 0, which ends the run with what it has.
         """
         failure: Exception | None = None
         while (message := self._receive(0)).kind is not Kind.STOP:
-            wire.expect(message, Kind.QUESTION, max(message.sequence, self._sequence), message.agent)
+            kind = Kind.CALL if message.kind is Kind.CALL else Kind.QUESTION
+            wire.expect(message, kind, max(message.sequence, self._sequence), message.agent)
             self._sequence = message.sequence
             try:
-                reply = self._reply(message)
+                reply = self._reply(message) if kind is Kind.QUESTION else replace(message, text=called(message.text))
             except TransportError:
                 raise
             except (Exception, KeyboardInterrupt) as error:
@@ -312,7 +327,7 @@ def abort_on_exception(comm: MPI.Intracomm) -> Iterator[None]:
 
     TransportError aborts with its exit code, an interrupt with 130, an unexpected exception with 1
     and its traceback. Tieline's other errors have reached every rank already and pass through.
-    Ranks other than 0 do not listen to Ctrl-C meanwhile: rank 0 hears it too and tells them to stop.
+    Ranks other than 0 do not listen to Ctrl-C and SIGTERM meanwhile: rank 0 hears them too and tells them to stop.
     """
     try:
         with _deaf_to_interrupts(comm.Get_rank() != 0):
@@ -335,11 +350,12 @@ def _deaf_to_interrupts(deaf: bool) -> Iterator[None]:
     if not deaf:
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _abort(comm: MPI.Intracomm, words: str, code: int) -> None:

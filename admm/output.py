@@ -21,6 +21,7 @@ from admm.history import read_boundary
 from admm.state import BoundaryResult, Result
 
 SUMMARY, HISTORY, BOUNDARY, PRIVATE = "summary.json", "history.h5", "boundary.h5", "private"
+CHECKPOINTS = ("checkpoint.h5", "checkpoint-previous.h5")
 UNFINISHED = (".tmp", ".part")
 """Endings of files that a killed run may leave behind."""
 START_FORMAT = "%Y-%m-%dT%H:%MZ"
@@ -51,7 +52,7 @@ class OutputFolder:
             raise InputError(f"--out {self.path}: {existing} is a file, expected a folder; choose another name")
         if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
             raise InputError(f"--out {self.path}: {existing} may not be written to; choose another folder")
-        ours = (SUMMARY, HISTORY, BOUNDARY, PRIVATE, *self._tables, *self._folders)
+        ours = (SUMMARY, HISTORY, BOUNDARY, PRIVATE, *CHECKPOINTS, *self._tables, *self._folders)
         foreign = [p.name for p in self._content() if p.name not in ours and p.suffix not in UNFINISHED]
         if foreign:
             raise InputError(
@@ -61,19 +62,26 @@ class OutputFolder:
     def _content(self) -> list[Path]:
         return sorted(self.path.iterdir()) if os.path.isdir(self.path) else []
 
-    def prepare(self, private: bool = True) -> None:
+    def prepare(self, private: bool = True, keep_checkpoints: bool = False) -> None:
         """Make the folder, with one for private results, and remove an older result, its completion marker first."""
         self.check()
         try:
             (self.path / PRIVATE if private else self.path).mkdir(parents=True, exist_ok=True)
             (self / SUMMARY).unlink(missing_ok=True)
-            tables = [self / name for name in (HISTORY, BOUNDARY, *self._tables)]
-            for old in [*tables, *(self / PRIVATE).glob("*.h5")]:
+            for old in self._older(keep_checkpoints):
                 old.unlink(missing_ok=True)
         except OSError as error:
             raise InputError(
                 f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"
             ) from None
+
+    def _older(self, keep_checkpoints: bool) -> list[Path]:
+        """Files of an older result. Checkpoints go before what they name."""
+        private = [
+            path for path in (self / PRIVATE).glob("*.h5") if not (keep_checkpoints and ".checkpoint-" in path.name)
+        ]
+        checkpoints = () if keep_checkpoints else CHECKPOINTS
+        return [*(self / name for name in (*checkpoints, HISTORY, BOUNDARY, *self._tables)), *private]
 
     def unmark(self) -> None:
         """An older result in the folder, if there is one, is no longer complete."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from admm import updates
 from admm.couplings import Layout
@@ -16,11 +17,16 @@ from admm.graph import Sides, given_name
 from admm.interfaces import Agent, Answer, AnswerStatus, Question, Transport, check_answer_fits
 from admm.state import BoundaryResult, Progress, Result, Settings, State, Status, Timing
 
+if TYPE_CHECKING:
+    from admm.resume import Checkpoints
+
 
 class Run:
     """One run: what is carried from iteration to iteration, whatever the scheme."""
 
     state: State
+    KEPT: tuple[str, ...] = ("state", "history", "seconds", "solve_seconds", "answers_given")
+    """Attributes that change from iteration to iteration."""
 
     def __init__(
         self, layout: Layout, sides: Sides, settings: Settings, transport: Transport, owned: Mapping[str, Agent]
@@ -30,7 +36,7 @@ class Run:
         self.seconds = {"agents": 0.0, "operators": 0.0}
         self.solve_seconds = {name: 0.0 for name in layout.agents}
         self.answers_given = {name: 0 for name in layout.agents}
-        self.began = time.perf_counter()
+        self.began = self.launched = time.perf_counter()
 
     def iterate(self) -> Status:
         """One exchange with all agents, recorded and tested."""
@@ -39,11 +45,26 @@ class Run:
     def fall_back(self) -> None:
         """After an interrupt: undo what an iteration that was cut short has changed."""
 
-    def result(self) -> Result:
+    def snapshot(self) -> dict[str, Any]:
+        """All that the next iteration depends on but the agents, see `admm.snapshot`; schemes add their own."""
+        kept = {name: getattr(self, name) for name in self.KEPT}
+        return {**kept, "elapsed": time.perf_counter() - self.began, "bytes": self.transport.traffic.bytes}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Go on from a snapshot. Seconds go on, too; a time limit is one of this launch."""
+        for name in self.KEPT:
+            setattr(self, name, kept[name])
+        self.began, self.transport.traffic.bytes = time.perf_counter() - kept["elapsed"], kept["bytes"]
+
+    def result(self, checkpoints: Checkpoints | None = None) -> Result:
         status = Status.RUNNING
         try:
+            if checkpoints is not None:
+                checkpoints.begin(self)
             while status is Status.RUNNING:
                 status = self.iterate()
+                if checkpoints is not None:
+                    checkpoints.after(self, status)
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
             if len(self.history) < self.state.iteration:
@@ -82,17 +103,17 @@ class Run:
 
     def limits(self) -> Status:
         """Whether the callback or a limit ends the run."""
-        settings, now = self.settings, self.history[-1]
-        if settings.callback is not None and settings.callback(now):
-            return Status.STOPPED
+        asked = None if self.settings.callback is None else self.settings.callback(self.history[-1])
+        if asked:
+            return asked if isinstance(asked, Status) else Status.STOPPED
         return self.budget()
 
     def budget(self) -> Status:
         """Whether a limit ends the run."""
-        settings, now = self.settings, self.history[-1]
+        settings, seconds = self.settings, time.perf_counter() - self.launched
         if self.state.iteration >= settings.max_iterations:
             return Status.MAX_ITERATIONS
-        if settings.time_limit_seconds is not None and now.seconds >= settings.time_limit_seconds:
+        if settings.time_limit_seconds is not None and seconds >= settings.time_limit_seconds:
             return Status.TIME_LIMIT
         return Status.RUNNING
 

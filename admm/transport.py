@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import numpy as np
 
 from admm.errors import TielineError
-from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, timed_answer
+from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, no_calls, timed_answer
 from admm.wire import answers_bytes, questions_bytes
 
 
@@ -80,7 +80,10 @@ class InProcessTransport:
             if threading.current_thread() is threading.main_thread() and handler is not None:
                 signal.signal(signal.SIGINT, handler)
 
-    def serve(self) -> None:
+    def call(self, text: str, called: Callable[[str], str]) -> list[str]:
+        return [called(text)]
+
+    def serve(self, called: Callable[[str], str] = no_calls) -> None:
         raise TielineError("the in-process transport has no other ranks to serve")
 
     def finish(self, has_result: bool) -> None:

@@ -10,7 +10,8 @@ y. Answers, residuals, costs and results are those of answers that agents gave.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,8 @@ ACCURACY_EVERY = 3
 class TwoBlock(Run):
     """One iteration is one exchange: first side, second side, price, penalty; then the tests."""
 
+    KEPT = (*Run.KEPT, "start", "answers", "settle", "unprepared")
+
     def __init__(self, *common) -> None:
         super().__init__(*common)
         self.policy: PenaltyPolicy = policy_for(self.settings.penalty)
@@ -42,6 +45,17 @@ class TwoBlock(Run):
         self.answers: dict[str, Answer] = {}
         self.settle = False
         self.complete = self.state.copy()
+        self.unprepared: tuple[np.ndarray, Residuals] | None = None
+
+    def snapshot(self) -> dict[str, Any]:
+        return {**super().snapshot(), "policy": vars(self.policy), "acceleration": vars(self.acceleration)}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        super().restore(kept)
+        vars(self.policy).update(kept["policy"])
+        vars(self.acceleration).update(kept["acceleration"])
+        if self.unprepared is not None:  # the run before was ended before it prepared the next iteration
+            self.prepare_next(*self.unprepared)
 
     def fall_back(self) -> None:
         self.state = self.complete
@@ -54,11 +68,9 @@ class TwoBlock(Run):
         seen = updates.residuals(state, dual_step, self.layout, self.settings)
         self.record(seen)
         status = self.test(seen)
+        self.unprepared = dual_step, seen
         if status is Status.RUNNING:
             self.prepare_next(dual_step, seen)
-            if state.iteration % ACCURACY_EVERY == 0:
-                least = self.settings.final_accuracy
-                state.accuracy = updates.inner_accuracy(seen.primal, self.layout.size, state.accuracy, least)
         return status
 
     def step(self, start: Point) -> np.ndarray:
@@ -88,6 +100,10 @@ class TwoBlock(Run):
             self.acceleration.forget()
             self.start = after
         state.penalty = penalty
+        if state.iteration % ACCURACY_EVERY == 0:
+            least = self.settings.final_accuracy
+            state.accuracy = updates.inner_accuracy(seen.primal, self.layout.size, state.accuracy, least)
+        self.unprepared = None
 
     def first_values(self) -> np.ndarray:
         """The first side's values, shape (n,), whichever end of each coupling it is."""
@@ -168,11 +184,10 @@ class TwoBlock(Run):
         """Whether to go on. A stop counts at the final accuracy only, with exact answers and settled models."""
         settings, now = self.settings, self.history[-1]
         limit = self.limits()
-        if limit is Status.STOPPED:
-            return limit
         self.settle = seen.passed(settings)
         exact = all(answer.status is AnswerStatus.SOLVED for answer in self.answers.values())
-        if self.settle and exact and now.accuracy <= settings.final_accuracy and now.model_error <= 1.0:
+        wanted = limit is not Status.STOPPED
+        if wanted and self.settle and exact and now.accuracy <= settings.final_accuracy and now.model_error <= 1.0:
             return Status.CONVERGED
         if self.settle:
             self.state.accuracy = min(self.state.accuracy, settings.final_accuracy)

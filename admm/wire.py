@@ -26,7 +26,7 @@ import numpy as np
 from admm.errors import InfeasibleError, InputError, SolverError, TielineError, TransportError
 from admm.interfaces import AgentBoundary, Answer, AnswerStatus, Question
 
-MAGIC, VERSION = b"TIEL", 2
+MAGIC, VERSION = b"TIEL", 3
 HEADER = struct.Struct("<4sHHQQiHHIII")
 NUMBER = np.dtype("<f8")
 TEXT_LIMIT_BYTES = 1 << 20
@@ -44,13 +44,15 @@ ERRORS = (TielineError, InputError, InfeasibleError, SolverError, TransportError
 
 
 class Kind(IntEnum):
-    """HELLO: the agents that a rank owns. TEXT: an error, or what a rank reports. STOP: the run is over."""
+    """HELLO: the agents that a rank owns. TEXT: an error, or what a rank reports. STOP: the run is over. CALL: what
+    concerns a rank, not one agent, and the reply."""
 
     HELLO = 1
     QUESTION = 2
     ANSWER = 3
     TEXT = 4
     STOP = 5
+    CALL = 6
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ from networks.rows_on_demand import RowsOnDemand
 from subproblems.lead_model import LeadModel
 
 FIRST_CORRECTION, CORRECTION_EVERY = 2, 5
+KEPT = ("corrections", "_errors", "_points", "_unplaced", "_latest_error", "_scheduled", "_led")
+"""Attributes that change from answer to answer."""
 SCHEDULE_ERROR = 0.5
 """Model error of a schedule that is given above which the rows are moved to it."""
 UNITS = {"_pu": "pu", "_mvar": "Mvar", "_mw": "MW", "_mwh": "MWh", "_bar_g": "bar"}
@@ -43,6 +45,7 @@ class FlowAgent(ABC):
         self._who, self._solver, self._shares_cost = who, solver, shares_cost
         self.program, self.corrections = None, 0
         self._rows: RowsOnDemand | None = None
+        self._resumable = False
         self._boundary: AgentBoundary | None = None
         self._revised = False
 
@@ -63,7 +66,7 @@ class FlowAgent(ABC):
                 raise InputError(f"{self._who}: there is no coupling '{coupling}' with {quantity}")
         self._errors: Mapping[str, Any] = {}
         self._boundary, self._points, self._unplaced = boundary, self.program.first_points(), True
-        self._latest_error, self._scheduled, self._price_rows = 0.0, None, None
+        self._latest_error, self._scheduled, self._price_rows, self._led = 0.0, None, None, None
         self._rows = self._new_rows()
 
     def _take(self, program: FlowProgram) -> None:
@@ -73,7 +76,28 @@ class FlowAgent(ABC):
         self._rows.take(program)
 
     def _new_rows(self) -> RowsOnDemand:
-        return RowsOnDemand(self.program, self._points, self._boundary, self._solver, self._shares_cost)
+        agent = (self._boundary, self._solver, self._shares_cost, self._resumable)
+        return RowsOnDemand(self.program, self._points, *agent)
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that the next answer depends on beside the model, see `QPAgent.snapshot`."""
+        self._resumable = True
+        rows = {name: rows and rows.snapshot() for name, rows in (("rows", self._rows), ("prices", self._price_rows))}
+        return {**rows, "program": self.program.snapshot(), **{name: getattr(self, name) for name in KEPT}}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """After `prepare`: answer as the agent would have whose snapshot this is."""
+        self._resumable = True
+        self.program.restore(kept["program"])
+        for name in KEPT:
+            setattr(self, name, kept[name])
+        self._price_rows = None if kept["prices"] is None else self._restored_rows(kept["prices"])
+        self._rows = self._restored_rows(kept["rows"])
+
+    def _restored_rows(self, kept: Mapping[str, Any]) -> RowsOnDemand:
+        rows = self._new_rows()
+        rows.restore(kept)
+        return rows
 
     def answer(self, question: Question) -> Answer:
         began = time.perf_counter()
@@ -155,7 +179,12 @@ class FlowAgent(ABC):
 
     def lead_model(self) -> LeadModel:
         """The program at the latest operating points with all its rows, for a joint solve on this rank."""
-        return LeadModel(self.program.linearised(self._points), self._boundary)
+        self._led = LeadModel(self.program.linearised(self._points), self._boundary)
+        return self._led
+
+    def led_model(self) -> LeadModel:
+        """The one that was given last: the rows may have moved since."""
+        return self._led
 
     def take_schedule(self, x: np.ndarray) -> bool:
         """Make x, (n,), the schedule that the other side follows too. Whether the program has moved to its flow."""

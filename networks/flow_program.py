@@ -41,6 +41,12 @@ class FlowProgram(ABC):
     def first_points(self) -> Any:
         """Operating points before anything is known of the schedule."""
 
+    def snapshot(self) -> Any:  # noqa: B027
+        """What further operating points and rows depend on beside the model, as `admm.snapshot` takes it."""
+
+    def restore(self, kept: Any) -> None:  # noqa: B027 - most programs have nothing to keep
+        """As it was when the snapshot was taken."""
+
     @abstractmethod
     def points(self, x: np.ndarray) -> Any:
         """Operating points: the exact flow of what x consumes."""

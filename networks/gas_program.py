@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -114,6 +115,13 @@ class GasProgram(FlowProgram):
             for at, one in zip(columns, bar.T, strict=True):
                 x[at] = one**2
         return x
+
+    def snapshot(self) -> dict[str, Any]:
+        """See `FlowProgram`: what the damping depends on."""
+        return {name: getattr(self, name) for name in ("_state", "_damping", "_last_error_bar", "_swings")}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        vars(self).update(kept)
 
     def first_points(self) -> GasState:
         """The flow of the fixed demand alone, at the set points."""

@@ -56,6 +56,13 @@ class SideBySide(FlowProgram):
     def first_x(self) -> np.ndarray:
         return np.concatenate([program.first_x() for program in self.programs.values()])
 
+    def snapshot(self) -> dict[str, Any]:
+        return {key: program.snapshot() for key, program in self.programs.items()}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        for key, program in self.programs.items():
+            program.restore(kept[key])
+
     def first_points(self) -> dict[str, Any]:
         return {key: program.first_points() for key, program in self.programs.items()}
 

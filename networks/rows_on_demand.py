@@ -6,6 +6,7 @@ nearly breaks, until it breaks none. Leaving rows out relaxes, so a bound from s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from subproblems import QPAgent
 class RowsOnDemand:
     """Answers for a program at given operating points. agent: what solves it with the latest rows.
 
-    masks: which rows of each limit are taken, (T, E) each; None for all.
+    masks: which rows of each limit are taken, (T, E) each; None for all. resumable: see `QPAgent`.
     """
 
     def __init__(
@@ -29,9 +30,10 @@ class RowsOnDemand:
         boundary: AgentBoundary,
         solver: str,
         shares_cost: bool,
+        resumable: bool = False,
     ) -> None:
         self._program, self._points, self._boundary = program, points, boundary
-        self._solver, self._shares_cost = solver, shares_cost
+        self._solver, self._shares_cost, self._resumable = solver, shares_cost, resumable
         program.linearised(points)  # which limits there are
         self.agent = self._start(program.no_rows())
 
@@ -46,7 +48,17 @@ class RowsOnDemand:
         qp = self._program.linearised(self._points, masks)
         agent = QPAgent(qp, solver=self._solver, shares_cost=self._shares_cost)
         agent.prepare(self._boundary)
+        agent.resumable = self._resumable
         return agent
+
+    def snapshot(self) -> dict[str, Any]:
+        """The rows, and what stands behind the agent's next answer, beside program and points."""
+        self._resumable = True
+        return {"masks": self.masks, "agent": self.agent.snapshot()}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        self.agent = self._start(kept["masks"])
+        self.agent.restore(kept["agent"])
 
     def move(self, points: Any) -> None:
         """To other operating points: the same rows with other numbers, so that the solver stays warm."""

@@ -25,6 +25,7 @@ from admm.memory.joint import JointAnswer, JointQuestion
 from subproblems.bound import safe_bound
 from subproblems.box import outer_box
 from subproblems.clarabel_solver import ClarabelSolver
+from subproblems.lead_model import LeadModel
 from subproblems.piqp_solver import PiqpSolver
 from subproblems.quadratic_program import INFINITE
 from subproblems.solver import Numbers
@@ -40,16 +41,16 @@ LARGEST_RESIDUAL = 1e-5
 
 
 class JointProgram:
-    """Answers joint questions for one or several leads. leads: agents with `lead_model` and `take_schedule`."""
+    """Answers joint questions for one or several leads. leads: have `lead_model`, `led_model`, `take_schedule`."""
 
     def __init__(self, leads: Sequence, names: Sequence[str], layout: Layout) -> None:
         self._leads, self._names, self._layout = leads, names, layout
         self._money = float(np.mean(layout.price_scale * layout.scale))
         self._rows_taken: list[np.ndarray] | None = None
-        self._read_models()
+        self._take_models([lead.lead_model() for lead in leads])
 
-    def _read_models(self) -> None:
-        self._models = [lead.lead_model() for lead in self._leads]
+    def _take_models(self, models: list[LeadModel]) -> None:
+        self._models = models
         self._boxes = [None] * len(self._models)
         scales = [model.scales() for model in self._models]
         programs = [model.program for model in self._models]
@@ -143,8 +144,15 @@ class JointProgram:
         parts = zip(self._leads, self._start[:-1], self._start[1:], strict=True)
         moved = [lead.take_schedule(answer.x[begin:end]) for lead, begin, end in parts]
         if any(moved):
-            self._read_models()
+            self._take_models([lead.lead_model() for lead in self._leads])
         return any(moved)
+
+    def snapshot(self) -> np.ndarray:
+        return self._rows_taken
+
+    def restore(self, kept: np.ndarray) -> None:
+        self._take_models([lead.led_model() for lead in self._leads])
+        self._rows_taken = kept
 
     def model_error(self) -> float:
         return max(lead.model_error() for lead in self._leads)

@@ -7,7 +7,10 @@ change of P or A does not rescale the iterates, so they are handed back each tim
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import osqp
@@ -62,27 +65,49 @@ class OsqpSolver:
     is, to the accuracy asked for. The answer is that of f; near the end of a run one step does.
     """
 
-    def __init__(self, numbers: Numbers) -> None:
+    def __init__(self, numbers: Numbers, snapshot: Mapping[str, np.ndarray] | None = None) -> None:
+        """snapshot: of a former solver on the same pattern, which this one takes up."""
         self._n, self._m = numbers.q.size, numbers.l.size
         self._x, self._y = np.zeros(self._n), np.zeros(self._m)
         self._diagonal = numbers.P.indptr[1:] - 1  # the last entry of each column of an upper triangle
-        self._p, self._a = self._curvature(numbers), contiguous(numbers.A.data, numbers.A.nnz, "A")
-        self._accuracy: float | None = None
-        P = numbers.P.copy()
-        P.data = self._p.copy()
+        if snapshot is None:
+            self._set_up(numbers, self._curvature(numbers), self._vectors(numbers))
+        else:
+            self._take_up(numbers, snapshot)
+
+    def _set_up(self, numbers: Numbers, curvature: np.ndarray, vectors: Mapping[str, np.ndarray], **rho: float) -> None:
+        """numbers: for their pattern and A. curvature: data of P. vectors: q, l, u, by which OSQP scales the costs."""
+        self._p, self._a = curvature, contiguous(numbers.A.data, numbers.A.nnz, "A")
+        self._accuracy, self._first = None, vectors
+        P, A = numbers.P.copy(), numbers.A.copy()
+        P.data = curvature.copy()
         self._solver = osqp.OSQP(algebra="builtin")
-        self._solver.setup(P=P, A=numbers.A.copy(), **self._vectors(numbers), **SETTINGS)
+        self._solver.setup(P=P, A=A, **vectors, **rho, **SETTINGS)
+
+    def _take_up(self, numbers: Numbers, then: Mapping[str, np.ndarray]) -> None:
+        self._x, self._y = contiguous(then["x"], self._n, "x"), contiguous(then["y"], self._m, "y")
+        numbers = replace(numbers, A=numbers.A.copy())
+        numbers.A.data = contiguous(then["A"], numbers.A.nnz, "A")
+        vectors = {key: then[key] for key in ("q", "l", "u")}
+        self._set_up(numbers, contiguous(then["P"], numbers.P.nnz, "P"), vectors, rho=float(then["rho"]))
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """All that the next answer depends on."""
+        return {"x": self._x, "y": self._y, "P": self._p, "A": self._a, **self._first, "rho": np.array(self._rho())}
+
+    def _rho(self) -> float:
+        """OSQP's own step size, which it adapts."""
+        return self._solver._solver.get_settings().rho
 
     def solve(self, numbers: Numbers, accuracy: float) -> SolverAnswer:
-        self._update_matrices(numbers)
+        self._take_matrices(numbers)
         if accuracy != self._accuracy:
             self._solver.update_settings(eps_abs=float(accuracy))
             self._accuracy = accuracy
         iterations = 0
         for _ in range(MOST_STEPS):
             before = self._x
-            self._solver.update(**self._vectors(numbers))
-            answer = self._read(self._solver.solve(raise_error=False))
+            answer = self._read(self._step(numbers))
             iterations += answer.iterations
             if not answer.status.usable or PROXIMAL * np.abs(answer.x - before).max() <= SETTLED * accuracy:
                 return replace(answer, iterations=iterations)
@@ -99,21 +124,29 @@ class OsqpSolver:
         q = contiguous(numbers.q, self._n, "q") - PROXIMAL * self._x
         return {"q": q, "l": _bounds(numbers.l, self._m, "l"), "u": _bounds(numbers.u, self._m, "u")}
 
-    def _update_matrices(self, numbers: Numbers) -> None:
-        p, a = self._curvature(numbers), contiguous(numbers.A.data, self._a.size, "A")
-        changed = {}
-        if not np.array_equal(p, self._p):
-            changed["Px"], self._p = p.copy(), p
-        if not np.array_equal(a, self._a):
-            changed["Ax"], self._a = a.copy(), a
-        if changed:
-            self._solver.update(**changed)
-            self._solver.warm_start(x=self._x.copy(), y=self._y.copy())
+    def _take_matrices(self, numbers: Numbers) -> None:
+        curvature = self._curvature(numbers)
+        if not (np.array_equal(curvature, self._p) and np.array_equal(numbers.A.data, self._a)):
+            self._set_up(numbers, curvature, self._vectors(numbers), rho=self._rho())
 
-    def _read(self, result) -> SolverAnswer:
+    def _step(self, numbers: Numbers) -> Any:
+        """One solve, from the iterates before. OSQP takes Ctrl-C for itself: whoever listens to it is told, and if that
+        is no reason to stop at once, the solve begins again."""
+        while True:
+            rho = self._rho()
+            self._solver.update(**self._vectors(numbers))
+            self._solver.warm_start(x=self._x.copy(), y=self._y.copy())
+            found = self._solver.solve(raise_error=False)
+            if found.info.status_val != INTERRUPTED:
+                return found
+            _tell_of_interrupt()
+            accuracy = self._accuracy
+            self._take_up(numbers, {**self.snapshot(), "rho": np.array(rho)})
+            self._solver.update_settings(eps_abs=float(accuracy))
+            self._accuracy = accuracy
+
+    def _read(self, result: Any) -> SolverAnswer:
         info = result.info
-        if info.status_val == INTERRUPTED:
-            raise KeyboardInterrupt
         status, reason = STATUSES.get(info.status_val, (AnswerStatus.FAILED, f"OSQP status {info.status}"))
         worst = max(info.prim_res, info.dual_res)
         if info.status_val == ITERATION_LIMIT and not worst <= USABLE_BELOW:
@@ -123,11 +156,18 @@ class OsqpSolver:
             )
         if not status.usable:
             self._x, self._y = np.zeros(self._n), np.zeros(self._m)
-            self._solver.warm_start(x=self._x.copy(), y=self._y.copy())
             certificate = np.array(result.prim_inf_cert) if status is AnswerStatus.INFEASIBLE else None
             return SolverAnswer(self._x, self._y, status, reason, info.iter, certificate)
         self._x, self._y = np.array(result.x, dtype=float), np.array(result.y, dtype=float)
         return SolverAnswer(self._x, self._y, status, reason, info.iter)
+
+
+def _tell_of_interrupt() -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, None)
+    elif handler is not signal.SIG_IGN:
+        raise KeyboardInterrupt
 
 
 def _bounds(array: np.ndarray, size: int, what: str) -> np.ndarray:

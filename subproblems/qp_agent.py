@@ -13,8 +13,9 @@ bound and leaves the schedule as it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -46,7 +47,8 @@ class QPAgent:
 
     solver: "osqp" or "piqp". shares_cost: whether answers carry the cost, and where the question has no
     penalty the bound, as one scalar each. x: the schedule behind the latest answer to a question with a
-    penalty; until there is one, behind the latest answer.
+    penalty; until there is one, behind the latest answer. resumable: whether answers follow from `snapshot` alone, as
+    they do from the first one on.
     """
 
     def __init__(self, qp: QuadraticProgram, solver: str = "osqp", shares_cost: bool = True) -> None:
@@ -57,7 +59,7 @@ class QPAgent:
         self.qp, self.solver_name, self.shares_cost = qp, solver, shares_cost
         self.x: np.ndarray | None = None
         self._boundary: AgentBoundary | None = None
-        self._revised = False
+        self._revised = self.resumable = False
 
     def prepare(self, boundary: AgentBoundary) -> None:
         self._check_boundary(boundary)
@@ -124,6 +126,8 @@ class QPAgent:
         began = time.perf_counter()
         check_question_fits(self.qp.name, self._boundary, question)
         numbers, price_only = self._numbers(question), not question.penalty.any()
+        if self.resumable:
+            self._solver, self._flat_solver = _telling(self._solver), _telling(self._flat_solver)
         solver = self._solver_for(question.penalty, numbers)
         found = solver.solve(numbers, INNER_SHARE * question.accuracy)
         if found.status is AnswerStatus.FAILED and solver is self._solver:
@@ -147,6 +151,21 @@ class QPAgent:
             solve_seconds=time.perf_counter() - began,
             inner_iterations=found.iterations,
         )
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that the next answer depends on beside the program. Solvers that cannot say what they remember are made
+        anew for each answer from now on."""
+        self.resumable = True
+        solver = _telling(self._solver)
+        return {"x": self.x, "has_schedule": self._has_schedule, "solver": solver and solver.snapshot()}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Answer as the agent would have whose snapshot this is."""
+        self.resumable, self.x, self._has_schedule = True, kept["x"], kept["has_schedule"]
+        self._solver = self._flat_solver = None
+        if kept["solver"] is not None:
+            numbers = Numbers(self._P, self._q, self._A, self._l, self._u)
+            self._solver = _make_solver(SOLVERS[self.solver_name], numbers, kept["solver"])
 
     def _solver_for(self, penalty: np.ndarray, numbers: Numbers) -> QpSolver:
         """One of the two solvers, made when it is first needed."""
@@ -203,6 +222,9 @@ class QPAgent:
         """The program and the boundary, for a joint solve on this rank."""
         return LeadModel(self.qp, self._boundary)
 
+    led_model = lead_model
+    """The model that was given last."""
+
     def take_schedule(self, x: np.ndarray) -> bool:
         """Make x, (n,), the schedule. Whether that moves the program: never."""
         self.x, self._has_schedule = x, True
@@ -256,7 +278,12 @@ def _upper_with_full_diagonal(P: sp.csc_matrix) -> tuple[sp.csc_matrix, np.ndarr
     return full, full.indptr[1:] - 1
 
 
-def _make_solver(which: tuple[str, str], numbers: Numbers) -> QpSolver:
+def _make_solver(which: tuple[str, str], numbers: Numbers, *snapshot: Mapping[str, np.ndarray]) -> QpSolver:
     """A solver by module and class; imported here, so that only the one in use has to be installed."""
     module, kind = which
-    return getattr(import_module(module), kind)(numbers)
+    return getattr(import_module(module), kind)(numbers, *snapshot)
+
+
+def _telling(solver: QpSolver | None) -> QpSolver | None:
+    """The solver, if it can say all that its next answer depends on."""
+    return solver if hasattr(solver, "snapshot") else None

@@ -43,7 +43,11 @@ class Numbers:
 
 
 class QpSolver(Protocol):
-    """One problem pattern, solved again and again."""
+    """One problem pattern, solved again and again.
+
+    One whose answers depend on former ones may say how: `snapshot()` gives arrays, the constructor takes them as its
+    second argument. One that may not, and does, is made anew where a run is to be resumed.
+    """
 
     def __init__(self, numbers: Numbers) -> None: ...
 

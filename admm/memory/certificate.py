@@ -9,7 +9,7 @@ lower bound (weak duality); each agent proves its own, whatever its solver left 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,9 @@ PATIENCE = 20
 """Rounds in a row without any lower bound after which none is waited for."""
 MOST_CORRECTIONS, NEAR = 4, 5.0
 """Solves in a row while the leads' models still move, and the multiple of the tolerated gap from where on."""
+
+KEPT = ("remembered", "bounds", "proof", "standing", "costs_told", "_fruitless")
+"""Attributes of a certificate that change."""
 
 
 class Found(NamedTuple):
@@ -66,6 +69,17 @@ class Certificate:
         self.proof = self.bounds.proof()
         self.schedule: Found | None = None
         self.standing, self.costs_told, self._fruitless = False, True, 0
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that changes, see `admm.snapshot`. What the leads keep to themselves is with the leads."""
+        kept = {name: getattr(self, name) for name in KEPT}
+        schedule = self.schedule and self.schedule._replace(answer=self.schedule.answer.told())
+        return {**kept, "schedule": schedule, "joint": self.joint.snapshot()}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        for name in (*KEPT, "schedule"):
+            setattr(self, name, kept[name])
+        self.joint.restore(kept["joint"])
 
     # ------------------------------------------------------------------ answers
 

@@ -9,8 +9,9 @@ then the tests of `admm.two_block` decide.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,8 @@ FIRST, EVERY = 8, 4
 class Certified(TwoBlock):
     """One iteration is one exchange of both sides; some are certificate rounds, the last one hands out the schedule."""
 
+    KEPT = (*TwoBlock.KEPT, "prices", "proven", "closing")
+
     def __init__(self, *common) -> None:
         super().__init__(*common)
         self.state.accuracy = self.settings.final_accuracy  # a loose answer may cost less than any true one
@@ -34,6 +37,13 @@ class Certified(TwoBlock):
         self.prices: list[np.ndarray] = []
         self.proven: dict[str, Sequence[Answer]] = {}
         self.closing = False
+
+    def snapshot(self) -> dict[str, Any]:
+        return {**super().snapshot(), "certificate": self.certificate.snapshot()}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        self.certificate.restore(kept["certificate"])
+        super().restore(kept)
 
     def iterate(self) -> Status:
         if not self.closing:

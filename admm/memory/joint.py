@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -68,6 +68,10 @@ class JointAnswer:
     price: np.ndarray
     cost_eur: float
 
+    def told(self) -> JointAnswer:
+        """Without what a subclass adds for the leads alone."""
+        return JointAnswer(self.values, self.mix, self.price, self.cost_eur)
+
 
 class Joint(Protocol):
     """The leads' models put together. Nothing of it leaves the rank on which the leads live."""
@@ -83,6 +87,12 @@ class Joint(Protocol):
 
     def model_error(self) -> float:
         """The largest of the leads', see `Answer`."""
+
+    def snapshot(self) -> Any:
+        """What the next solve depends on beside the leads' own snapshots, as `admm.snapshot` takes it."""
+
+    def restore(self, kept: Any) -> None:
+        """After the leads are restored."""
 
 
 @runtime_checkable

@@ -14,7 +14,9 @@ the schedule. A follower is an agent that supplies, as a transmission operator d
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +40,11 @@ the nearest that it can do, which gives the steepest cut."""
 class Memory(Run):
     """One iteration is one exchange with all agents that do not lead, and the joint solves that follow it."""
 
+    KEPT = (
+        *Run.KEPT,
+        *["drift", "price", "values", "followers", "target", "seen", "closing", "inner_iterations", "solves"],
+    )
+
     def __init__(self, *common) -> None:
         super().__init__(*common)
         self.drift = DriftPenalty()
@@ -51,6 +58,15 @@ class Memory(Run):
         self.seen: Residuals | None = None
         self.closing = False
         self.inner_iterations = self.solves = 0
+
+    def snapshot(self) -> dict[str, Any]:
+        target = self.target and self.target._replace(answer=self.target.answer.told())
+        return {**super().snapshot(), "target": target, "certificate": self.certificate.snapshot()}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        super().restore(kept)
+        self.target = kept["target"]
+        self.certificate.restore(kept["certificate"])
 
     def _new_follower(self, name: str) -> Follower:
         groups: dict[str, list[np.ndarray]] = {}

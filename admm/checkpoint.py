@@ -1,0 +1,82 @@
+"""checkpoint.h5: one file that is whole or is not taken.
+
+The first 512 bytes are a block that HDF5 leaves alone: a line that says what the file is and the SHA-256 of all that
+follows. It is checked before HDF5 sees the file, so one that was cut short or damaged is told from a good one and
+never opened. Written under a temporary name, synced to the disk, then renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from admm.errors import InputError
+from admm.snapshot import pack_values, unpack_values
+
+BLOCK_BYTES = 512
+MAGIC = b"TIELINE CHECKPOINT 1 sha256 "
+
+
+def write_checkpoint(path: Path, values: Any) -> str:
+    """Write a nest of values (see `admm.snapshot`); returns the SHA-256 of the file's content. Raises OSError."""
+    text, arrays = pack_values(values)
+    content = io.BytesIO()
+    with h5py.File(content, "w", userblock_size=BLOCK_BYTES) as file:
+        file["values"] = np.frombuffer(text.encode(), dtype=np.uint8)
+        for number, array in enumerate(arrays):
+            file[f"arrays/{number}"] = array
+    data = content.getvalue()[BLOCK_BYTES:]
+    digest = hashlib.sha256(data).hexdigest()
+    _write_whole(path, (MAGIC + digest.encode() + b"\n").ljust(BLOCK_BYTES, b"\0") + data)
+    return digest
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Renames in a folder are on the disk, too."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def read_checkpoint(path: Path, expected_sha256: str | None = None) -> Any:
+    """The values in a file. Raises InputError, naming the file, if it is damaged or another than the expected one."""
+    try:
+        whole = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    block, data = whole[:BLOCK_BYTES], whole[BLOCK_BYTES:]
+    if not block.startswith(MAGIC):
+        raise InputError(f"{path}: is no checkpoint of this release")
+    said = block[len(MAGIC) :].split(b"\n")[0].decode(errors="replace")
+    if hashlib.sha256(data).hexdigest() != said:
+        raise InputError(f"{path}: is damaged or was cut short: its content does not match its SHA-256")
+    if expected_sha256 not in (None, said):
+        raise InputError(f"{path}: is of another run or iteration than the checkpoint beside it")
+    try:
+        with h5py.File(io.BytesIO(whole), "r") as file:
+            arrays = [file[f"arrays/{number}"][()] for number in range(len(file.get("arrays", ())))]
+            text = file["values"][()].tobytes().decode()
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    return unpack_values(text, arrays)
