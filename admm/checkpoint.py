@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,12 @@ BLOCK_BYTES = 512
 MAGIC = b"TIELINE CHECKPOINT 1 sha256 "
 
 
-def write_checkpoint(path: Path, values: Any) -> str:
+def write_checkpoint(path: Path, values: Any, iteration: int = 0) -> str:
     """Write a nest of values (see `admm.snapshot`); returns the SHA-256 of the file's content. Raises OSError."""
     text, arrays = pack_values(values)
     content = io.BytesIO()
     with h5py.File(content, "w", userblock_size=BLOCK_BYTES) as file:
+        file.attrs["iteration"] = iteration
         file["values"] = np.frombuffer(text.encode(), dtype=np.uint8)
         for number, array in enumerate(arrays):
             file[f"arrays/{number}"] = array
@@ -61,6 +64,20 @@ def sync_folder(folder: Path) -> None:
 
 def read_checkpoint(path: Path, expected_sha256: str | None = None) -> Any:
     """The values in a file. Raises InputError, naming the file, if it is damaged or another than the expected one."""
+    with _opened(path, expected_sha256) as file:
+        arrays = [file[f"arrays/{number}"][()] for number in range(len(file.get("arrays", ())))]
+        text = file["values"][()].tobytes().decode()
+    return unpack_values(text, arrays)
+
+
+def saved_iteration(path: Path) -> int:
+    """The iteration after which a file was written. Raises as `read_checkpoint` does."""
+    with _opened(path) as file:
+        return int(file.attrs["iteration"])
+
+
+@contextmanager
+def _opened(path: Path, expected_sha256: str | None = None) -> Iterator[h5py.File]:
     try:
         whole = path.read_bytes()
     except OSError as error:
@@ -75,8 +92,6 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> Any:
         raise InputError(f"{path}: is of another run or iteration than the checkpoint beside it")
     try:
         with h5py.File(io.BytesIO(whole), "r") as file:
-            arrays = [file[f"arrays/{number}"][()] for number in range(len(file.get("arrays", ())))]
-            text = file["values"][()].tobytes().decode()
+            yield file
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
-    return unpack_values(text, arrays)

@@ -114,6 +114,15 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--resume", metavar="DIR", help="go on from the latest checkpoint in a run's output folder, to the last bit"
     )
     run.add_argument(
+        "--supervise",
+        type=natural_number,
+        metavar="N",
+        help="launch the run as a child, and up to N times again from its checkpoint if a rank is lost",
+    )
+    run.add_argument(
+        "--launcher", metavar="WORDS", help="of --supervise: what to launch it with, such as 'mpirun -n 4'"
+    )
+    run.add_argument(
         "--warm-start", metavar="DIR", help="start from the prices and values in a former run's output folder"
     )
     run.add_argument(
@@ -180,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command is None:
         parser.print_help()
         return 2
+    given.arguments = list(sys.argv[1:] if arguments is None else arguments)
     for variable in ONE_THREAD_EACH:  # before numpy is used: agents run side by side already
         os.environ.setdefault(variable, "1")
     return _dispatch(given)

@@ -6,6 +6,8 @@ import argparse
 import hashlib
 import json
 import os
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +30,8 @@ from admm.interrupts import Interrupts
 from admm.launch import launched_under_mpi
 from admm.output import BOUNDARY, HISTORY, START_FORMAT, OutputFolder, read_former, result_summary, versions
 from admm.progress import ProgressPrinter
-from admm.resume import Checkpoints
+from admm.resume import Checkpoints, latest_iteration
+from admm.supervise import is_supervised, supervise
 from admm.words import closing_words
 from networks.case import DIGEST_SIZE, SIGNS, Case, CaseAgent, load_case
 
@@ -40,7 +43,21 @@ EXIT_NOT_CONVERGED, EXIT_INTERRUPTED = 3, 130
 
 def run(given: argparse.Namespace) -> int:
     """`tieline run`."""
+    if given.supervise is not None and not is_supervised():
+        return _supervised(given)
     return on_every_rank(given, _run)
+
+
+def _supervised(given: argparse.Namespace) -> int:
+    if launched_under_mpi():
+        raise InputError("--supervise: starts the ranks itself; leave out mpirun, and say --launcher 'mpirun -n 4'")
+    out = folder_of(given)
+    command = [*shlex.split(given.launcher or ""), sys.executable, "-m", "admm", *given.arguments]
+    return supervise(command, ["--resume", out], given.supervise, given.deadline, lambda: latest_iteration(Path(out)))
+
+
+def folder_of(given: argparse.Namespace) -> str:
+    return given.resume or given.out or f"results/{plain_name(given.case)}"
 
 
 def on_every_rank(given: argparse.Namespace, part: Callable[[argparse.Namespace, Transport], int]) -> int:
@@ -61,7 +78,7 @@ def on_every_rank(given: argparse.Namespace, part: Callable[[argparse.Namespace,
 def _run(given: argparse.Namespace, transport: Transport) -> int:
     """One rank's part. However it ends, every rank hands in one report, so none waits for another in vain."""
     driving, report = transport.rank == 0, {}
-    out = OutputFolder(given.resume or given.out or f"results/{plain_name(given.case)}")
+    out = OutputFolder(folder_of(given))
     try:
         case, settings, agents = _prepare(given, transport, out)
         kept = checkpoints_of(case, given, out)

@@ -30,6 +30,7 @@ from mpi4py import MPI
 from admm import wire
 from admm.errors import InputError, TielineError, TransportError
 from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, check_answer_fits, no_calls
+from admm.shared_memory import unlink_mapped
 from admm.transport import answers_to
 from admm.wire import Kind, Message
 
@@ -83,6 +84,7 @@ class MpiTransport:
         if error is not None:
             raise error
         self._running = self._together = True
+        unlink_mapped()
 
     def refuse(self, error: Exception) -> None:
         """Take part in the start with an error instead of agents: every other rank's `start` raises it."""

@@ -18,10 +18,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from admm.checkpoint import read_checkpoint, sync_folder, write_checkpoint
+from admm.checkpoint import read_checkpoint, saved_iteration, sync_folder, write_checkpoint
 from admm.errors import InputError, TielineError, TransportError
 from admm.interfaces import Agent
 from admm.snapshot import pack_values
@@ -85,7 +86,9 @@ class Checkpoints:
         self._drop_all_but([*keep, iteration])
         (self.folder / PRIVATE).mkdir(parents=True, exist_ok=True)
         return {
-            name: write_checkpoint(self._private(name, iteration), {"who": self._agent_identity(name), "kept": kept})
+            name: write_checkpoint(
+                self._private(name, iteration), {"who": self._agent_identity(name), "kept": kept}, iteration
+            )
             for name, kept in snapshots.items()
         }
 
@@ -190,7 +193,7 @@ class Checkpoints:
     def _put_in_place(self, values: Any) -> None:
         """The new one is whole on the disk before the one before gives way to it."""
         new, latest = self.folder / f"{CHECKPOINT}.part", self.folder / CHECKPOINT
-        write_checkpoint(new, values)
+        write_checkpoint(new, values, values["iteration"])
         if latest.is_file():
             latest.replace(self.folder / PREVIOUS)
         new.replace(latest)
@@ -198,6 +201,14 @@ class Checkpoints:
 
     def _on_every_rank(self, run: Run, told: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [json.loads(text) for text in run.transport.call(json.dumps(told), self.called)]
+
+
+def latest_iteration(folder: Path) -> int:
+    """After which a resumed run would go on; 0 if it would start over."""
+    for name in (CHECKPOINT, PREVIOUS):
+        with suppress(InputError):
+            return saved_iteration(folder / name)
+    return 0
 
 
 def _agreed(replies: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,58 @@
+"""What MPI libraries keep in shared memory, and how nothing of it is left behind.
+
+MPICH leaves its segment there when a job is killed. Once every rank has it mapped its name is of no more use, so a run
+takes the name away as soon as it has begun: the memory goes with the last process, however that ends. What a launch
+left that never came so far is removed by whoever launched it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+FOLDER = Path("/dev/shm")
+UNLINKED_AT_START = "mpich_shm_"
+OF_MPI = ("mpich", "fi_", "ofi", "vader", "sm_segment", "openmpi", "ucx", "psm")
+"""How names of MPI libraries' files begin."""
+
+
+def unlink_mapped() -> None:
+    """Take away the name of MPICH's segment that this process has mapped. Only when every rank of the node has."""
+    for path in _mapped_by("self"):
+        if path.parent == FOLDER and path.name.startswith(UNLINKED_AT_START):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def remove_left_behind(since: float) -> None:
+    """Remove files of MPI that are this user's, newer than `since` (seconds, epoch), and mapped by no process."""
+    if not FOLDER.is_dir():
+        return
+    ours = [path for path in FOLDER.iterdir() if _is_ours(path, since)]
+    used = {path for pid in _processes() for path in _mapped_by(pid)} if ours else set()
+    for path in ours:
+        if path not in used:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_ours(path: Path, since: float) -> bool:
+    with contextlib.suppress(OSError):
+        about = path.lstat()
+        mine = about.st_uid == os.getuid() and about.st_mtime >= since - 1.0
+        return path.name.startswith(OF_MPI) and path.is_file() and mine
+    return False
+
+
+def _processes() -> Iterator[str]:
+    return (path.name for path in Path("/proc").glob("[0-9]*"))
+
+
+def _mapped_by(process: str) -> set[Path]:
+    """Files that a process has mapped; none where that may not be seen."""
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{process}/maps").read_text(errors="replace").splitlines()
+        return {Path(line.split(maxsplit=5)[5]) for line in lines if "/" in line}
+    return set()
