@@ -114,6 +114,12 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--resume", metavar="DIR", help="go on from the latest checkpoint in a run's output folder, to the last bit"
     )
     run.add_argument(
+        "--on-lost-agent",
+        default="stop",
+        choices=("stop", "freeze"),
+        help="stop (default), or go on with the last values of a community, hub or transmission operator that is lost",
+    )
+    run.add_argument(
         "--supervise",
         type=natural_number,
         metavar="N",
@@ -164,7 +170,13 @@ def _add_market(commands: argparse._SubParsersAction) -> None:
     market.add_argument("--perfect", action="store_true", help="forecasts do not fail, whatever the case says")
     _add_common(market, "results/CASE-market")
     market.set_defaults(
-        penalty="adaptive", acceleration="anderson", scheme="two-block", lead=[], time_limit=None, warm_start=None
+        penalty="adaptive",
+        acceleration="anderson",
+        scheme="two-block",
+        lead=[],
+        time_limit=None,
+        warm_start=None,
+        on_lost_agent="stop",
     )
 
 

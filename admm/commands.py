@@ -35,7 +35,7 @@ from admm.supervise import is_supervised, supervise
 from admm.words import closing_words
 from networks.case import DIGEST_SIZE, SIGNS, Case, CaseAgent, load_case
 
-EXIT_NOT_CONVERGED, EXIT_INTERRUPTED = 3, 130
+EXIT_NOT_CONVERGED, EXIT_LOST, EXIT_INTERRUPTED = 3, 75, 130
 
 
 # ---------------------------------------------------------------------- run
@@ -92,7 +92,11 @@ def _run(given: argparse.Namespace, transport: Transport) -> int:
         raise
     finally:
         reports = [json.loads(text) for text in transport.gather_text(json.dumps(report))]
-    return _conclude(case, given, result, out, reports, len(kept.former)) if driving else 0
+    if not driving:
+        return 0
+    code = _conclude(case, given, result, out, reports, len(kept.former))
+    transport.end_all(code)
+    return code
 
 
 def checkpoints_of(case: Case, given: argparse.Namespace, out: OutputFolder) -> Checkpoints:
@@ -173,6 +177,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         consensus_tolerance=given.tolerance,
         optimality_tolerance=given.optimality_tolerance,
         time_limit_seconds=given.time_limit,
+        on_lost_agent=given.on_lost_agent,
     )
 
 
@@ -263,6 +268,8 @@ def _conclude(
     summary = run_summary(case, given, result, facts, resumed_after)
     out.complete(summary)
     print(closing_words(result, summary, str(out.path)))
+    if result.lost_agents:
+        return EXIT_LOST
     if result.status is Status.INTERRUPTED:
         return EXIT_INTERRUPTED
     return 0 if result.converged else EXIT_NOT_CONVERGED
@@ -282,6 +289,7 @@ def run_summary(
         "acceleration": given.acceleration,
         "warm_start": given.warm_start,
         "resumed_after": resumed_after,
+        "lost_agents": ", ".join(result.lost_agents),
         **result_summary(result),
         "ranks": len(facts),
         "agents": len(case.agents),

@@ -42,6 +42,7 @@ def solve(
     except Exception as error:
         transport.refuse(error)
         raise
+    transport.keep_going = settings.on_lost_agent == "freeze"
     transport.start(owned, {name: _boundary_as_given(name, layout) for name in layout.agents})
     called = no_calls
     if checkpoints is not None:

@@ -21,13 +21,14 @@ from admm.errors import InputError, SolverError, TielineError
 
 
 class AnswerStatus(IntEnum):
-    """How an agent's own solve ended."""
+    """How an agent's own solve ended. LOST: there is no answer, for the agent or its rank has failed."""
 
     SOLVED = 0
     INACCURATE = 1
     INFEASIBLE = 2
     UNBOUNDED = 3
     FAILED = 4
+    LOST = 5
 
     @property
     def usable(self) -> bool:
@@ -133,12 +134,14 @@ class Transport(Protocol):
     """Carries questions to agents and answers back; knows where each agent lives.
 
     rank 0 drives the loop. On every other rank `serve` answers questions until `finish` is called
-    on rank 0. has_result: on every rank after a run, whether it ended with a result.
+    on rank 0. has_result: on every rank after a run, whether it ended with a result. keep_going: whether an agent
+    that fails, or whose rank is lost, has the answer LOST in place of an error that ends the run.
     """
 
     rank: int
     ranks: int
     has_result: bool
+    keep_going: bool
 
     def start(self, agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> None:
         """Prepare every agent where it lives; raise if an agent is missing or does not fit."""
@@ -160,6 +163,9 @@ class Transport(Protocol):
 
     def finish(self, has_result: bool) -> None:
         """Tell every other rank that the run is over, and whether it has a result."""
+
+    def end_all(self, code: int) -> None:
+        """On the driving rank, when everything is written: if a rank is lost, end all others, with this exit code."""
 
     def gather_text(self, text: str) -> list[str]:
         """After a run, called on every rank: all ranks' texts in rank order on rank 0, [] on the others.

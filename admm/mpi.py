@@ -28,10 +28,10 @@ import numpy as np
 from mpi4py import MPI
 
 from admm import wire
-from admm.errors import InputError, TielineError, TransportError
+from admm.errors import InfeasibleError, InputError, TielineError, TransportError
 from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, check_answer_fits, no_calls
 from admm.shared_memory import unlink_mapped
-from admm.transport import answers_to
+from admm.transport import answers_or_lost, answers_to, lost_answers
 from admm.wire import Kind, Message
 
 TAG = 7101
@@ -63,10 +63,11 @@ class MpiTransport:
             raise InputError(f"MPI transport: deadline_seconds is {deadline_seconds!r}, expected a number above 0")
         self.rank, self.ranks = comm.Get_rank(), comm.Get_size()
         self.traffic = Traffic()
-        self.has_result = False
+        self.has_result = self.keep_going = False
         self._comm, self._deadline = comm, deadline_seconds
-        self._others = range(1, self.ranks)
-        self._sends: list[tuple[MPI.Request, bytes]] = []
+        self._others, self._dropped = list(range(1, self.ranks)), []
+        self._sends: list[tuple[MPI.Request, bytes, int]] = []
+        self._abandoned: list[tuple[MPI.Request, bytes, int]] = []  # MPI may still read these buffers
         self._run_id = self._sequence = 0
         self._running = self._together = self._lost = False
         self._waited = 0.0
@@ -155,9 +156,12 @@ class MpiTransport:
         began = time.perf_counter()
         for name in remote:
             index = self._names.index(name)
-            self._post(self._owner[name], wire.questions_message(self._run_id, self._sequence, index, questions[name]))
+            if self._owner[name] in self._others:
+                words = wire.questions_message(self._run_id, self._sequence, index, questions[name])
+                self._post(self._owner[name], words)
         sent = time.perf_counter()
-        own = {n: answers_to(self._agents[n], asked) for n, asked in questions.items() if self._owner[n] == 0}
+        answers_of = answers_or_lost if self.keep_going else answers_to
+        own = {n: answers_of(self._agents[n], asked) for n, asked in questions.items() if self._owner[n] == 0}
         solved, self._waited = time.perf_counter(), 0.0
         others = {name: self._collect(name, len(questions[name])) for name in remote}
         collected = time.perf_counter()
@@ -179,7 +183,19 @@ class MpiTransport:
         return wire.expect(message, Kind.CALL, self._sequence).text
 
     def _collect(self, name: str, count: int) -> list[Answer]:
-        """The answers of one agent to so many questions."""
+        """The answers of one agent to so many questions; of an agent that has failed, LOST ones if the run goes on."""
+        if self._owner[name] not in self._others:
+            return lost_answers(TransportError(f"rank {self._owner[name]} is lost"), count)
+        try:
+            return self._collect_answers(name, count)
+        except (InputError, InfeasibleError):
+            raise
+        except TielineError as error:
+            if not self.keep_going:
+                raise
+            return lost_answers(error, count)
+
+    def _collect_answers(self, name: str, count: int) -> list[Answer]:
         message = self._receive(self._owner[name], f"with the answer of agent '{name}'")
         if message.kind is Kind.TEXT:
             error = wire.read_error(message)
@@ -202,14 +218,22 @@ class MpiTransport:
         if not self._running:
             return
         self._running, self.has_result = False, has_result
-        for rank in self._others:
+        for rank in [*self._others, *self._dropped]:  # one that was given up may live, and has to end
             self._post(rank, Message(Kind.STOP, self._run_id, flags=int(has_result)))
+        self._abandoned += [sent for sent in self._sends if sent[2] in self._dropped]
+        self._sends = [sent for sent in self._sends if sent[2] not in self._dropped]
         if self._lost:
             return
         for rank in self._others:
             while self._receive(rank, "after the end of the run").kind is not Kind.STOP:
                 pass  # an answer that nobody waits for any more
         self._complete_sends()
+
+    def end_all(self, code: int) -> None:
+        """After a run that went on without a rank: end every process, as that one will not take part in MPI's end."""
+        if self._dropped:
+            sys.stdout.flush()
+            _abort(self._comm, f"rank {self._dropped[0]} was lost: all ranks are ended", code)
 
     # -------------------------------------------------------------- other ranks
 
@@ -234,7 +258,7 @@ class MpiTransport:
         self._running, self.has_result = False, bool(message.flags)
         self._post(0, Message(Kind.STOP, self._run_id))
         self._complete_sends()
-        if failure is not None:
+        if failure is not None and not self.has_result:
             raise failure
 
     def _reply(self, message: Message) -> Message:
@@ -275,42 +299,56 @@ class MpiTransport:
     def _post(self, rank: int, message: Message) -> None:
         """Start a send; its buffer is kept until the transfer is over."""
         data = wire.pack(message)
-        self._sends = [(request, kept) for request, kept in self._sends if not request.Test()]
-        self._sends.append((self._comm.Isend([data, MPI.BYTE], dest=rank, tag=TAG), data))
+        self._sends = [sent for sent in self._sends if not sent[0].Test()]
+        self._sends.append((self._comm.Isend([data, MPI.BYTE], dest=rank, tag=TAG), data, rank))
         self.traffic.bytes += len(data)
 
     def _complete_sends(self) -> None:
         while self._sends:
-            request, _ = self._sends[-1]
-            self._wait(lambda request=request: request.Test() or None, "a message was not taken")
+            request, _, rank = self._sends[-1]
+            self._wait(lambda request=request: request.Test() or None, "a message was not taken", rank)
             self._sends.pop()
 
     def _receive(self, rank: int, what: str = "", any_run: bool = False) -> Message:
         silent = f"rank {rank} was not heard of {what}".rstrip()
         began, status = time.perf_counter(), MPI.Status()
-        arrived = self._wait(lambda: self._comm.Improbe(source=rank, tag=TAG, status=status), silent)
+        arrived = self._wait(lambda: self._comm.Improbe(source=rank, tag=TAG, status=status), silent, rank)
         data = bytearray(status.Get_count(MPI.BYTE))
         request = arrived.Irecv([data, MPI.BYTE])
-        self._wait(lambda: request.Test() or None, silent)
+        self._wait(lambda: request.Test() or None, silent, rank)
         self._waited += time.perf_counter() - began
         self.traffic.bytes += len(data)
         return wire.unpack(bytes(data), None if any_run else self._run_id)
 
-    def _wait(self, poll: Callable[[], Found | None], silent: str) -> Found:
-        """What `poll` gives as soon as it gives something; TransportError after the deadline."""
-        for _ in range(SPINS):
-            if (found := poll()) is not None:
-                return found
-        deadline = time.perf_counter() + self._deadline
-        while time.perf_counter() < deadline:
-            if (found := poll()) is not None:
-                return found
-            time.sleep(PAUSE_SECONDS)
-        self._lost = True
+    def _wait(self, poll: Callable[[], Found | None], silent: str, rank: int) -> Found:
+        """What `poll` gives as soon as it gives something; TransportError after the deadline, or where MPI says that
+        the other rank's process is gone."""
+        try:
+            for _ in range(SPINS):
+                if (found := poll()) is not None:
+                    return found
+            deadline = time.perf_counter() + self._deadline
+            while time.perf_counter() < deadline:
+                if (found := poll()) is not None:
+                    return found
+                time.sleep(PAUSE_SECONDS)
+        except MPI.Exception as error:
+            self._drop(rank)
+            raise TransportError(f"rank {self.rank}: {silent}: {error}") from None
+        self._drop(rank)
         raise TransportError(
             f"rank {self.rank}: {silent} for {self._deadline:g} s: it is lost or stuck; "
-            "start the run again, or raise the deadline if an agent may take that long"
+            "resume the run from its checkpoint, or raise the deadline if an agent may take that long"
         )
+
+    def _drop(self, rank: int) -> None:
+        """Go on without a rank, or, where the run does not, know at the end that one is missing."""
+        self._lost = not self.keep_going
+        if self.keep_going and rank in self._others:
+            self._others.remove(rank)
+            self._dropped.append(rank)
+            self._abandoned += [sent for sent in self._sends if sent[2] == rank]
+            self._sends = [sent for sent in self._sends if sent[2] != rank]
 
 
 def _prepare_failure(agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> Exception | None:

@@ -170,6 +170,8 @@ class Checkpoints:
 
     def after(self, run: Run, status: Status) -> None:
         """After an iteration: save if it is time to, or if the run ends here and can go on."""
+        if run.frozen.why:
+            return  # the last checkpoint is of a run that had all its agents
         due = status is Status.RUNNING and time.monotonic() - self._saved >= self.every_seconds
         if due or status in SAVED_AT:
             self.save(run)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from admm import updates
 from admm.couplings import Layout
-from admm.errors import InfeasibleError, SolverError
+from admm.errors import InfeasibleError, SolverError, TransportError
+from admm.frozen import Frozen
 from admm.graph import Sides, given_name
 from admm.interfaces import Agent, Answer, AnswerStatus, Question, Transport, check_answer_fits
 from admm.state import BoundaryResult, Progress, Result, Settings, State, Status, Timing
@@ -36,6 +37,7 @@ class Run:
         self.seconds = {"agents": 0.0, "operators": 0.0}
         self.solve_seconds = {name: 0.0 for name in layout.agents}
         self.answers_given = {name: 0 for name in layout.agents}
+        self.frozen = Frozen(sides.first if settings.on_lost_agent == "freeze" else ())
         self.began = self.launched = time.perf_counter()
 
     def iterate(self) -> Status:
@@ -85,12 +87,18 @@ class Run:
         status says why; one of a wrong shape or with a number that is not finite still raises.
         """
         began, traffic = time.perf_counter(), replace(self.transport.traffic)
-        answers = self.transport.ask(questions)
+        answers = self.transport.ask({name: asked for name, asked in questions.items() if name not in self.frozen.why})
         for name, given in answers.items():
-            for answer in given:
-                (check_answer if check else check_answer_fits)(name, answer, self.layout.entries(name).size)
-                self.solve_seconds[name] += answer.solve_seconds
-                self.answers_given[name] += 1
+            try:
+                for answer in given:
+                    (check_answer if check else check_answer_fits)(name, answer, self.layout.entries(name).size)
+            except (SolverError, TransportError) as error:
+                self.frozen.freeze(name, error)
+                continue
+            self.frozen.latest[name] = given[-1]
+            self.solve_seconds[name] += sum(answer.solve_seconds for answer in given)
+            self.answers_given[name] += len(given)
+        answers = {name: self.frozen.stand_in(name, answers.get(name)) for name in questions}
         moved = self.transport.traffic
         apart = (
             moved.communication_seconds
@@ -135,6 +143,7 @@ class Run:
             bytes_exchanged=traffic.bytes,
             solve_seconds={n: self.mean_seconds(n) for n in self.solve_seconds if n not in self.sides.relays},
             certified_gap=self.history[-1].certified_gap,
+            lost_agents=dict(self.frozen.why),
         )
 
     def mean_seconds(self, name: str) -> float:
@@ -144,6 +153,8 @@ class Run:
 def check_answer(name: str, answer: Answer, size: int) -> None:
     """Raise if an answer cannot be used: a wrong status, shape or number is never passed on."""
     check_answer_fits(name, answer, size)
+    if answer.status is AnswerStatus.LOST:
+        raise TransportError(f"agent '{name}' is lost: {answer.reason}")
     if answer.status is AnswerStatus.INFEASIBLE:
         raise InfeasibleError(f"agent '{name}' is infeasible: {answer.reason or 'no reason given'}")
     if not answer.status.usable:

@@ -19,6 +19,7 @@ SCHEMES = {
     "memory": ("admm.memory.scheme", "Memory"),
 }
 """Schemes that the engine can run: module and class of each."""
+ON_LOST_AGENT = ("stop", "freeze")
 
 
 class Status(Enum):
@@ -56,6 +57,8 @@ class Settings:
     scheme: "two-block"; "certified", the same with a proof to stop on; "memory", in which lead operators remember.
     lead: agents that lead the schemes "certified" and "memory"; where none is named, all of the second side that can.
     They live on the driving rank and share their models with each other there.
+    on_lost_agent: "stop"; or "freeze", and the run goes on with the last boundary values of an agent of the first side
+    (communities, hubs, transmission) that fails or whose rank is lost; scheme "two-block" only.
     """
 
     penalty: Any = "adaptive"
@@ -74,10 +77,15 @@ class Settings:
     callback: Callable[[Progress], Any] | None = None
     relay_all: bool = False
     lead: tuple[str, ...] = ()
+    on_lost_agent: str = "stop"
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
             raise InputError(f"settings: scheme is {self.scheme!r}, expected one of {', '.join(SCHEMES)}")
+        if self.on_lost_agent not in ON_LOST_AGENT:
+            raise InputError(f"settings: on_lost_agent is {self.on_lost_agent!r}, expected stop or freeze")
+        if self.on_lost_agent == "freeze" and self.scheme != "two-block":
+            raise InputError(f"settings: on_lost_agent 'freeze' needs the scheme 'two-block', not '{self.scheme}'")
         acceleration_for(self.acceleration)
         policy_for(self.penalty)  # each run makes its own; a wrong name shows here
         whole = isinstance(self.max_iterations, (int, np.integer)) and not isinstance(self.max_iterations, bool)
@@ -213,7 +221,8 @@ class Result:
     agents that live on this rank. objective: sum of the agents' costs in EUR, None if one does not
     share it. turnover: sum of |price x value| over all entries, in EUR. certified_gap: upper less lower bound of the
     optimum as a share of the turnover; None, no proof.
-    solve_seconds: {agent: mean seconds an answer}.
+    solve_seconds: {agent: mean seconds an answer}. lost_agents: {agent: what happened} of those that the run went on
+    without.
     """
 
     status: Status
@@ -228,6 +237,7 @@ class Result:
     bytes_exchanged: int
     solve_seconds: dict[str, float]
     certified_gap: float | None = None
+    lost_agents: dict[str, str] = field(default_factory=dict)
 
     @property
     def converged(self) -> bool:

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from admm.errors import TielineError
-from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, no_calls, timed_answer
+from admm.errors import InfeasibleError, InputError, TielineError
+from admm.interfaces import Agent, AgentBoundary, Answer, AnswerStatus, Question, Traffic, no_calls, timed_answer
 from admm.wire import answers_bytes, questions_bytes
 
 
@@ -30,6 +30,20 @@ def answers_to(agent: Agent, questions: Sequence[Question]) -> list[Answer]:
     Each has values of its own, as an agent may use one array again and again; zeros where they mean nothing.
     """
     return [_kept(timed_answer(agent, question), question.price.size) for question in questions]
+
+
+def answers_or_lost(agent: Agent, questions: Sequence[Question]) -> list[Answer]:
+    """As `answers_to`; LOST where the agent raises, but for what is wrong with the problem itself."""
+    try:
+        return answers_to(agent, questions)
+    except (InputError, InfeasibleError):
+        raise
+    except Exception as error:
+        return lost_answers(error, len(questions))
+
+
+def lost_answers(error: Exception, count: int) -> list[Answer]:
+    return [Answer(np.zeros(0), AnswerStatus.LOST, f"{type(error).__name__}: {error}")] * count
 
 
 def _kept(answer: Answer, entries: int) -> Answer:
@@ -47,7 +61,7 @@ class InProcessTransport:
         self._threads = threads or available_cores()
         self._pool: ThreadPoolExecutor | None = None
         self.traffic = Traffic()
-        self.has_result = False
+        self.has_result = self.keep_going = False
 
     def start(self, agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> None:
         self._agents, self.has_result, self.traffic = agents, False, Traffic()
@@ -61,7 +75,7 @@ class InProcessTransport:
 
     def ask(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Answer]]:
         if self._pool is None or len(questions) == 1:
-            answers = {name: answers_to(self._agents[name], asked) for name, asked in questions.items()}
+            answers = {name: self._answers_of(name, asked) for name, asked in questions.items()}
         else:
             answers = self._ask_threads(questions)
         for name, asked in questions.items():
@@ -69,9 +83,12 @@ class InProcessTransport:
             self.traffic.bytes += questions_bytes(entries, len(asked)) + answers_bytes(entries, reasons)
         return answers
 
+    def _answers_of(self, name: str, asked: Sequence[Question]) -> list[Answer]:
+        return (answers_or_lost if self.keep_going else answers_to)(self._agents[name], asked)
+
     def _ask_threads(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Answer]]:
         handler = signal.getsignal(signal.SIGINT)
-        futures = {n: self._pool.submit(answers_to, self._agents[n], asked) for n, asked in questions.items()}
+        futures = {n: self._pool.submit(self._answers_of, n, asked) for n, asked in questions.items()}
         try:
             return {name: future.result() for name, future in futures.items()}
         finally:
@@ -91,6 +108,9 @@ class InProcessTransport:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+
+    def end_all(self, code: int) -> None:
+        """Nothing to do: there is no other rank."""
 
     def gather_text(self, text: str) -> list[str]:
         return [text]

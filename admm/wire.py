@@ -206,7 +206,7 @@ def _answer(row: np.ndarray, reason: str) -> Answer:
     flags = _whole("an ANSWER's flags", flags, ANSWER_FLAGS)
     return Answer(
         values=row[ANSWER_SCALARS:],
-        status=AnswerStatus(_whole("an ANSWER's status", status, max(AnswerStatus))),
+        status=AnswerStatus(_whole("an ANSWER's status", status, AnswerStatus.FAILED)),
         reason=reason,
         cost_eur=cost if flags & HAS_COST else None,
         bound_eur=bound if flags & HAS_BOUND else None,

@@ -18,6 +18,7 @@ def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
     seen, gap, overlap_kw = result.residuals, summary["gap_to_reference"], summary["max_simultaneous_kw"]
     parts = {
         "status": result.status.value,
+        **({"LOST": _lost_words(result)} if result.lost_agents else {}),
         "iterations": str(result.iterations),
         "objective": "not shared" if result.objective is None else f"{result.objective:.4f} EUR",
         "certificate": _certificate_words(result, summary),
@@ -34,6 +35,10 @@ def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
         "results": f"{folder}/",
     }
     return "\n".join(f"  {name:20} {words}" for name, words in parts.items())
+
+
+def _lost_words(result: Result) -> str:
+    return "the last values stand of " + "; ".join(f"'{name}' ({why})" for name, why in result.lost_agents.items())
 
 
 def _certificate_words(result: Result, summary: dict[str, Any]) -> str:
