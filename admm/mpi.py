@@ -20,7 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -39,6 +39,8 @@ SPINS = 50
 PAUSE_SECONDS = 20e-6
 """Longer sleeps between tests show up in every exchange; none at all takes a core from the solvers."""
 DEADLINE_SECONDS = 600.0
+LONGER_SECONDS = 5.0
+"""What the other ranks wait for rank 0 beyond the deadline: it may be waiting for one that is lost."""
 INTERRUPTED_EXIT_CODE = 130
 FORWARDING_SECONDS = 0.2
 """Left to the launcher to pass on the last words: what it has not read when a rank aborts is lost."""
@@ -64,7 +66,7 @@ class MpiTransport:
         self.rank, self.ranks = comm.Get_rank(), comm.Get_size()
         self.traffic = Traffic()
         self.has_result = self.keep_going = False
-        self._comm, self._deadline = comm, deadline_seconds
+        self._comm, self._deadline = comm, deadline_seconds + (LONGER_SECONDS if self.rank else 0.0)
         self._others, self._dropped = list(range(1, self.ranks)), []
         self._sends: list[tuple[MPI.Request, bytes, int]] = []
         self._abandoned: list[tuple[MPI.Request, bytes, int]] = []  # MPI may still read these buffers
@@ -208,7 +210,7 @@ class MpiTransport:
 
     def _slowest(self, answers: Mapping[str, Sequence[Answer]]) -> float:
         """Seconds for which the slowest other rank computed in this exchange."""
-        seconds = dict.fromkeys(self._others, 0.0)
+        seconds = dict.fromkeys(range(self.ranks), 0.0)
         for name, given in answers.items():
             seconds[self._owner[name]] += sum(answer.solve_seconds for answer in given)
         return max(seconds.values(), default=0.0)
@@ -224,10 +226,11 @@ class MpiTransport:
         self._sends = [sent for sent in self._sends if sent[2] not in self._dropped]
         if self._lost:
             return
-        for rank in self._others:
-            while self._receive(rank, "after the end of the run").kind is not Kind.STOP:
-                pass  # an answer that nobody waits for any more
-        self._complete_sends()
+        with nullcontext() if has_result else suppress(TransportError):  # what ended the run is what counts
+            for rank in list(self._others):
+                while self._receive(rank, "after the end of the run").kind is not Kind.STOP:
+                    pass  # an answer that nobody waits for any more
+            self._complete_sends()
 
     def end_all(self, code: int) -> None:
         """After a run that went on without a rank: end every process, as that one will not take part in MPI's end."""
@@ -299,8 +302,13 @@ class MpiTransport:
     def _post(self, rank: int, message: Message) -> None:
         """Start a send; its buffer is kept until the transfer is over."""
         data = wire.pack(message)
-        self._sends = [sent for sent in self._sends if not sent[0].Test()]
-        self._sends.append((self._comm.Isend([data, MPI.BYTE], dest=rank, tag=TAG), data, rank))
+        try:
+            self._sends = [sent for sent in self._sends if not sent[0].Test()]
+            self._sends.append((self._comm.Isend([data, MPI.BYTE], dest=rank, tag=TAG), data, rank))
+        except MPI.Exception as error:  # whoever waits for the reply finds out which rank is gone
+            if not self.keep_going:
+                self._lost = True
+                raise TransportError(f"rank {self.rank}: rank {rank} cannot be reached: {error}") from None
         self.traffic.bytes += len(data)
 
     def _complete_sends(self) -> None:
