@@ -8,7 +8,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from admm import (
     Status,
     TielineError,
     Transport,
+    TransportError,
     solve,
 )
 from admm.history import HistoryWriter, write_boundary, write_private
@@ -63,7 +65,8 @@ def folder_of(given: argparse.Namespace) -> str:
 def on_every_rank(given: argparse.Namespace, part: Callable[[argparse.Namespace, Transport], int]) -> int:
     """A command's part, alone in this process or as one rank of several; an error is said by rank 0 only."""
     if not launched_under_mpi():
-        return part(given, InProcessTransport())
+        with ended_by_a_lost_agent():
+            return part(given, InProcessTransport(deadline_seconds=given.deadline))
     from admm.mpi import MpiTransport, abort_on_exception, world
 
     comm = world()
@@ -73,6 +76,17 @@ def on_every_rank(given: argparse.Namespace, part: Callable[[argparse.Namespace,
         except TielineError as error:
             error.said_elsewhere = comm.Get_rank() != 0
             raise
+
+
+@contextmanager
+def ended_by_a_lost_agent() -> Iterator[None]:
+    """A thread that never comes back would keep the process; nothing of it is needed any more."""
+    try:
+        yield
+    except TransportError as error:
+        print(f"tieline: {error}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(error.exit_code)
 
 
 def _run(given: argparse.Namespace, transport: Transport) -> int:
@@ -162,8 +176,6 @@ def _prepare(
 def _check_folders(given: argparse.Namespace, out: OutputFolder) -> None:
     if given.resume is not None and given.out not in (None, given.resume):
         raise InputError(f"--resume {given.resume}: a run goes on in its own folder; leave out --out {given.out}")
-    if given.resume is not None and not out.path.is_dir():
-        raise InputError(f"--resume {given.resume}: is no folder, expected the output folder of a run")
     out.check()
 
 

@@ -27,15 +27,17 @@ def unlink_mapped() -> None:
 
 
 def remove_left_behind(since: float) -> None:
-    """Remove files of MPI that are this user's, newer than `since` (seconds, epoch), and mapped by no process."""
-    if not FOLDER.is_dir():
-        return
-    ours = [path for path in FOLDER.iterdir() if _is_ours(path, since)]
+    """Remove what `left_behind` finds."""
+    for path in left_behind(since):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def left_behind(since: float) -> list[Path]:
+    """Files of MPI that are this user's, newer than `since` (seconds, epoch), and mapped by no process."""
+    ours = [path for path in FOLDER.iterdir() if _is_ours(path, since)] if FOLDER.is_dir() else []
     used = {path for pid in _processes() for path in _mapped_by(pid)} if ours else set()
-    for path in ours:
-        if path not in used:
-            with contextlib.suppress(OSError):
-                path.unlink()
+    return [path for path in ours if path not in used]
 
 
 def _is_ours(path: Path, since: float) -> bool:

@@ -9,12 +9,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import numpy as np
 
-from admm.errors import InfeasibleError, InputError, TielineError
+from admm.errors import InfeasibleError, InputError, TielineError, TransportError
 from admm.interfaces import Agent, AgentBoundary, Answer, AnswerStatus, Question, Traffic, no_calls, timed_answer
 from admm.wire import answers_bytes, questions_bytes
 
@@ -53,12 +53,15 @@ def _kept(answer: Answer, entries: int) -> Answer:
 
 
 class InProcessTransport:
-    """Every agent is an object here. threads: how many answer at once (default: the cores)."""
+    """Every agent is an object here. threads: how many answer at once (default: the cores).
+
+    deadline_seconds: how long an answer may take before TransportError; its thread is left to itself. None: any time.
+    """
 
     rank, ranks = 0, 1
 
-    def __init__(self, threads: int | None = None) -> None:
-        self._threads = threads or available_cores()
+    def __init__(self, threads: int | None = None, deadline_seconds: float | None = None) -> None:
+        self._threads, self._deadline = threads or available_cores(), deadline_seconds
         self._pool: ThreadPoolExecutor | None = None
         self.traffic = Traffic()
         self.has_result = self.keep_going = False
@@ -67,14 +70,14 @@ class InProcessTransport:
         self._agents, self.has_result, self.traffic = agents, False, Traffic()
         for name, boundary in boundaries.items():
             agents[name].prepare(boundary)
-        if self._threads > 1:
+        if self._threads > 1 or self._deadline is not None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="agent")
 
     def refuse(self, error: Exception) -> None:
         """Nothing to do: there is no other rank."""
 
     def ask(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Answer]]:
-        if self._pool is None or len(questions) == 1:
+        if self._pool is None or (len(questions) == 1 and self._deadline is None):
             answers = {name: self._answers_of(name, asked) for name, asked in questions.items()}
         else:
             answers = self._ask_threads(questions)
@@ -89,10 +92,18 @@ class InProcessTransport:
     def _ask_threads(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Answer]]:
         handler = signal.getsignal(signal.SIGINT)
         futures = {n: self._pool.submit(self._answers_of, n, asked) for n, asked in questions.items()}
+        late: set[Future] = set()
         try:
+            late = wait(futures.values(), self._deadline).not_done
+            for name, future in futures.items():
+                if future in late:
+                    raise TransportError(
+                        f"agent '{name}' was not heard of for {self._deadline:g} s: it is stuck; resume the run from "
+                        "its checkpoint, or raise the deadline if it may take that long"
+                    )
             return {name: future.result() for name, future in futures.items()}
         finally:
-            wait(futures.values())  # nothing may go on in an agent after an error or an interrupt
+            wait(set(futures.values()) - late)  # nothing may go on in an agent after an error or an interrupt
             # Concurrent OSQP solves leave OSQP's own Ctrl-C handler behind.
             if threading.current_thread() is threading.main_thread() and handler is not None:
                 signal.signal(signal.SIGINT, handler)

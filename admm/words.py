@@ -39,7 +39,9 @@ def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
 
 def _lost_words(result: Result) -> str:
     names = ", ".join(f"'{name}'" for name in result.lost_agents)
-    return f"the last values stand of {names}, without which the run went on ({next(iter(result.lost_agents.values()))})"
+    return (
+        f"the last values stand of {names}, without which the run went on ({next(iter(result.lost_agents.values()))})"
+    )
 
 
 def _certificate_words(result: Result, summary: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ COMMANDS = {
     "reward_tariffs": ("benchmarks.reward_tariffs", "run_reward_tariffs", "how much of it all a tariff reaches"),
     "market_studies": ("benchmarks.market_studies", "run_market_studies", "six studies on the market, many draws"),
     "market_gates": ("benchmarks.market_gates", "run_market_gates", "every gate of a day, warm and cold"),
+    "faults": ("benchmarks.faults", "run_faults", "what becomes of a run when something goes wrong"),
     "time_by_rank": ("benchmarks.time_by_rank", "run_time_by_rank", "where the wall time goes on 1 to 11 ranks"),
 }
 
