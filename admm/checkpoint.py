@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +19,14 @@ import numpy as np
 
 from admm.errors import InputError
 from admm.snapshot import pack_values, unpack_values
+from admm.whole_file import write_whole
 
 BLOCK_BYTES = 512
 MAGIC = b"TIELINE CHECKPOINT 1 sha256 "
 
 
 def write_checkpoint(path: Path, values: Any, iteration: int = 0) -> str:
-    """Write a nest of values (see `admm.snapshot`); returns the SHA-256 of the file's content. Raises OSError."""
+    """Write a nest of values (see `admm.snapshot`); returns the SHA-256 of the file's content. Raises InputError."""
     text, arrays = pack_values(values)
     content = io.BytesIO()
     with h5py.File(content, "w", userblock_size=BLOCK_BYTES) as file:
@@ -36,30 +36,8 @@ def write_checkpoint(path: Path, values: Any, iteration: int = 0) -> str:
             file[f"arrays/{number}"] = array
     data = content.getvalue()[BLOCK_BYTES:]
     digest = hashlib.sha256(data).hexdigest()
-    _write_whole(path, (MAGIC + digest.encode() + b"\n").ljust(BLOCK_BYTES, b"\0") + data)
+    write_whole(path, (MAGIC + digest.encode() + b"\n").ljust(BLOCK_BYTES, b"\0") + data)
     return digest
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Renames in a folder are on the disk, too."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def read_checkpoint(path: Path, expected_sha256: str | None = None) -> Any:

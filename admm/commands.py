@@ -275,7 +275,7 @@ def _conclude(
 ) -> int:
     failed = [fact["error"] for fact in facts if "error" in fact]
     if failed:
-        raise TielineError(f"a rank could not write its results: {failed[0]}")
+        raise InputError(f"a rank could not write its results: {failed[0]}")  # the code with which it ends, too
     write_boundary(out / BOUNDARY, result.boundary, SIGNS)
     summary = run_summary(case, given, result, facts, resumed_after)
     out.complete(summary)

@@ -1,11 +1,12 @@
 """The HDF5 files of a run: history.h5, boundary.h5 and private/AGENT.h5. Each is written by one rank.
 
-history.h5 grows while the run lasts and is readable after a kill (up to the last flush); the other two
-are written under a temporary name and renamed, so a file that is there is whole.
+A file that is there is whole; history.h5 is written again and again while the run lasts, and after a kill has all rows
+up to the last time.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -18,10 +19,10 @@ import numpy as np
 
 from admm.errors import InputError
 from admm.state import BoundaryResult, Progress
+from admm.whole_file import write_whole
 
 FLUSH_EVERY = 20
-"""Rows that are written together: fewer, larger writes."""
-CHUNK_ROWS = 256
+"""Rows between two writes."""
 LOWER_PAYS = "positive: the lower agent pays the upper one"
 LOWER_TAKES = "positive: the lower agent takes from the upper one"
 
@@ -54,40 +55,30 @@ class HistoryWriter:
     """Appends one row an iteration to /iteration/*: row i is iteration i + 1."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._written, self._waiting = 0, []
-        with _explained(Path(path)):
-            self._file = h5py.File(path, "w")
-        group = self._file.create_group("iteration")
-        for name, column in COLUMNS.items():
-            data = group.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(CHUNK_ROWS,), dtype="f8")
-            data.attrs["unit"], data.attrs["description"] = column.unit, column.description
-        self._file.flush()
+        self._path, self._rows, self._written = Path(path), [], -1
+        self._flush()
 
     def append(self, progress: Progress) -> None:
         """Add the row of one iteration; rows must come in order."""
-        due = self._written + len(self._waiting) + 1
-        if progress.iteration != due:
-            raise InputError(f"history: got iteration {progress.iteration}, expected {due}")
-        self._waiting.append([column.value(progress) for column in COLUMNS.values()])
-        if len(self._waiting) >= FLUSH_EVERY:
+        if progress.iteration != len(self._rows) + 1:
+            raise InputError(f"history: got iteration {progress.iteration}, expected {len(self._rows) + 1}")
+        self._rows.append([column.value(progress) for column in COLUMNS.values()])
+        if len(self._rows) - self._written >= FLUSH_EVERY:
             self._flush()
 
     def _flush(self) -> None:
-        if not self._waiting:
-            return
-        rows = self._written + len(self._waiting)
-        for name, values in zip(COLUMNS, zip(*self._waiting, strict=True), strict=True):
-            data = self._file["iteration"][name]
-            data.resize((rows,))
-            data[self._written :] = values
-        self._file.flush()
-        self._written, self._waiting = rows, []
+        """A whole new file: a row is a hundred bytes."""
+        rows = np.array(self._rows, dtype=float).reshape(-1, len(COLUMNS))
+        with new_file(self._path) as file:
+            for (name, column), values in zip(COLUMNS.items(), rows.T, strict=True):
+                data = file.create_dataset(f"iteration/{name}", data=values)
+                data.attrs["unit"], data.attrs["description"] = column.unit, column.description
+        self._written = len(self._rows)
 
     def close(self) -> None:
         """Write what is left; a second call does nothing."""
-        if self._file.id.valid:
+        if self._written < len(self._rows):
             self._flush()
-            self._file.close()
 
     def __enter__(self) -> HistoryWriter:
         return self
@@ -219,25 +210,10 @@ def _number(value: float | None) -> float:
 @contextmanager
 def new_file(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that appears under its name only when it is complete and on the disk."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with _explained(part):
-            file = h5py.File(part, "w")
-        with file:
-            yield file
-        with open(part, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened for writing ({error}); check the folder and its rights") from None
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        yield file
+    write_whole(path, content.getvalue())
 
 
 @contextmanager

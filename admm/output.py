@@ -19,6 +19,7 @@ from admm import __version__
 from admm.errors import InputError
 from admm.history import read_boundary
 from admm.state import BoundaryResult, Result
+from admm.whole_file import write_whole
 
 SUMMARY, HISTORY, BOUNDARY, PRIVATE = "summary.json", "history.h5", "boundary.h5", "private"
 CHECKPOINTS = ("checkpoint.h5", "checkpoint-previous.h5")
@@ -93,14 +94,9 @@ class OutputFolder:
             ) from None
 
     def complete(self, summary: dict[str, Any]) -> None:
-        """Write summary.json by a temporary file and a rename; `complete` is its last key."""
-        temporary = self / (SUMMARY + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump({**summary, "complete": True}, file, indent=2, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self / SUMMARY)
+        """Write summary.json; `complete` is its last key."""
+        text = json.dumps({**summary, "complete": True}, indent=2, allow_nan=False)
+        write_whole(self / SUMMARY, f"{text}\n".encode())
 
 
 def versions() -> str:

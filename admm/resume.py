@@ -22,11 +22,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from admm.checkpoint import read_checkpoint, saved_iteration, sync_folder, write_checkpoint
+from admm.checkpoint import read_checkpoint, saved_iteration, write_checkpoint
 from admm.errors import InputError, TielineError, TransportError
 from admm.interfaces import Agent
 from admm.snapshot import pack_values
 from admm.state import Progress, Status
+from admm.whole_file import sync_folder
 
 if TYPE_CHECKING:
     from admm.run import Run

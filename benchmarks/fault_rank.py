@@ -27,7 +27,7 @@ OUTSIDE = ("SIGINT", "SIGTERM")
 """Signals that whoever has launched the run sends to the launcher."""
 BETWEEN_RANKS = ("wrong iteration", "twice")
 """Faults of messages."""
-LATE_SECONDS, SMALL_FILE_BYTES, LITTLE_MEMORY_BYTES = 600.0, 2048, 64 << 20
+LATE_SECONDS, SMALL_FILE_BYTES, LITTLE_MEMORY_BYTES = 600.0, 16384, 64 << 20
 
 
 def fault(name: str) -> Callable[[Callable[[Answer], Answer]], Callable[[Answer], Answer]]:
@@ -79,7 +79,6 @@ def _memory(answer: Answer) -> Answer:
 @fault("disk full")
 def _disk(answer: Answer) -> Answer:
     """Files may not grow beyond a small size: writing fails as on a full disk."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILE_BYTES,) * 2)
     return answer
 
@@ -111,7 +110,7 @@ def _kill_in_write(answer: Answer) -> Answer:
         path.with_name(f"{path.name}.{os.getpid()}.part").write_bytes(data[: len(data) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoint._write_whole = write
+    checkpoint.write_whole = write
     return answer
 
 

@@ -46,7 +46,7 @@ NOTE = (
     f"iteration {STRIKES_AT}; deadline {DEADLINE_SECONDS:g} s; state saved after every iteration. `seconds`: from the "
     "fault to the end of the last process, with the launches that follow where supervised. `left`: processes and files "
     "in shared memory. `same bytes`: whether boundary.h5 of the run that went on from the checkpoint is that of a run "
-    "without a fault; a supervised run goes on by itself. A random kill strikes one process of a launch or all at once, "
+    "without a fault; a supervised run goes on by itself. A random kill strikes one process of a launch or all of them "
     "at any moment. A single process that is stopped has nobody to notice it but a supervisor."
 )
 

@@ -72,7 +72,7 @@ def test_wrong_rows_and_files_are_named(tmp_path: Path) -> None:
         writer.append(_progress(1))
         with pytest.raises(admm.InputError, match="got iteration 3, expected 2"):
             writer.append(_progress(3))
-    with pytest.raises(admm.InputError, match="cannot be opened"):
+    with pytest.raises(admm.InputError, match="cannot be written"):
         HistoryWriter(tmp_path / "nowhere" / "history.h5")
 
 

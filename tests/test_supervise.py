@@ -1,0 +1,125 @@
+"""Supervised launches: again from the checkpoint, never twice for the same reason, nothing left of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from admm.shared_memory import left_behind
+from admm.supervise import MARK, marked, run_once, supervise
+from tests.case_tools import tieline
+from tests.market_tools import small_case
+
+DEADLINE = 1.0
+
+
+def python(code: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+COUNTING = """
+import pathlib, sys
+path = pathlib.Path(sys.argv[1])
+launches = int(path.read_text()) + 1 if path.exists() else 1
+path.write_text(str(launches))
+"""
+
+
+def test_a_lost_launch_is_launched_again_with_resume_until_one_ends(tmp_path: Path) -> None:
+    code = COUNTING + "assert ('--resume' in sys.argv) == (launches > 1); sys.exit(75 if launches < 3 else 0)"
+    command = python(code, tmp_path / "count")
+    assert supervise(command, ["--resume", "there"], 5, DEADLINE, lambda: 0) == 0
+    assert (tmp_path / "count").read_text() == "3"
+
+
+def test_after_so_many_launches_it_is_given_up(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    command = python(COUNTING + "sys.exit(75)", tmp_path / "count")
+    assert supervise(command, [], 2, DEADLINE, lambda: 0) == 75
+    assert (tmp_path / "count").read_text() == "3"
+    assert "given up after 3 launches" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("code", [0, 2, 3, 4, 130])
+def test_what_another_launch_would_not_change_is_final(code: int, tmp_path: Path) -> None:
+    command = python(COUNTING + f"sys.exit({code})", tmp_path / "count")
+    assert supervise(command, [], 5, DEADLINE, lambda: 0) == code
+    assert (tmp_path / "count").read_text() == "1"
+
+
+def test_the_same_agent_at_the_same_iteration_is_no_accident(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = "print(\"tieline: agent 'dso' gave no usable answer\", file=sys.stderr); sys.exit(1)"
+    command = python(COUNTING + words, tmp_path / "count")
+    assert supervise(command, [], 9, DEADLINE, lambda: 12) == 1
+    assert (tmp_path / "count").read_text() == "2"
+    assert "agent 'dso' has failed twice after iteration 12" in capfd.readouterr().err
+
+
+def test_progress_between_two_failures_makes_them_two_accidents(tmp_path: Path) -> None:
+    words = "print(\"tieline: agent 'dso' gave no usable answer\", file=sys.stderr); sys.exit(1)"
+    command, saved = python(COUNTING + words, tmp_path / "count"), iter(range(9))
+    assert supervise(command, [], 3, DEADLINE, lambda: next(saved)) == 75
+    assert (tmp_path / "count").read_text() == "4"
+
+
+DETACHED = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+print("pid", child.pid, file=sys.stderr, flush=True)
+os._exit(1)
+"""
+
+
+def test_descendants_are_ended_wherever_they_went() -> None:
+    launch = run_once(python(DETACHED), DEADLINE)
+    pid = int(next(line for line in launch.lines if line.startswith("pid")).split()[1])
+    assert launch.code == 1
+    assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    """Neither gone nor waiting for somebody to take note."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_stopped_process_is_lost_after_the_deadline() -> None:
+    began = time.monotonic()
+    launch = run_once(python("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"), DEADLINE)
+    assert launch.code == 137 and DEADLINE <= time.monotonic() - began < DEADLINE + 10.0
+
+
+def test_a_process_is_found_by_its_mark_alone() -> None:
+    with subprocess.Popen(python("input()"), env={**os.environ, MARK: "abc"}, stdin=subprocess.PIPE) as child:
+        assert list(marked("abc")) == [child.pid]
+        child.communicate(b"\n")
+    assert not list(marked("abc"))
+
+
+def test_a_file_of_mpi_that_is_mapped_or_not_ours_is_not_left_behind(monkeypatch, tmp_path: Path) -> None:
+    import mmap
+
+    import admm.shared_memory
+
+    monkeypatch.setattr(admm.shared_memory, "FOLDER", tmp_path)
+    used, unused, foreign = (tmp_path / name for name in ("mpich_shm_1", "mpich_shm_2", "something"))
+    for path in (used, unused, foreign):
+        path.write_bytes(b"\0" * mmap.PAGESIZE)
+    with used.open("r+b") as file, mmap.mmap(file.fileno(), mmap.PAGESIZE):
+        assert left_behind(since=0.0) == [unused]
+        assert left_behind(since=time.time() + 60.0) == []
+
+
+def test_a_supervised_run_is_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = small_case(tmp_path)
+    alone = tieline(capsys, "run", case, "--out", tmp_path / "alone")
+    watched = tieline(capsys, "run", case, "--out", tmp_path / "watched", "--supervise", "1")
+    assert alone.code == watched.code == 0
+    same = [(tmp_path / name / "boundary.h5").read_bytes() for name in ("alone", "watched")]
+    assert same[0] == same[1]
