@@ -68,6 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_centralised(commands)
     _add_market(commands)
+    audit = commands.add_parser("audit", help="say what left each agent in a run with --audit")
+    audit.add_argument("folder", metavar="DIR", help="output folder of the run")
     check = commands.add_parser("check", help="validate a case, every agent's feasibility included, and stop")
     _add_case(check)
     commands.add_parser("cases", help="list the bundled cases")
@@ -103,6 +105,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--time-limit", type=positive_number, metavar="SECONDS", help="stop after so long, with a checkpoint"
     )
+    run.add_argument("--audit", action="store_true", help="write down every message, for 'tieline audit'")
     run.add_argument(
         "--checkpoint-every",
         type=positive_number,

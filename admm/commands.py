@@ -34,6 +34,8 @@ from admm.output import BOUNDARY, HISTORY, START_FORMAT, OutputFolder, read_form
 from admm.progress import ProgressPrinter
 from admm.resume import Checkpoints, latest_iteration
 from admm.supervise import is_supervised, supervise
+from admm.transcript import FOLDER as AUDIT
+from admm.transcript import Transcript
 from admm.words import closing_words
 from networks.case import DIGEST_SIZE, SIGNS, Case, CaseAgent, load_case
 
@@ -92,7 +94,7 @@ def ended_by_a_lost_agent() -> Iterator[None]:
 def _run(given: argparse.Namespace, transport: Transport) -> int:
     """One rank's part. However it ends, every rank hands in one report, so none waits for another in vain."""
     driving, report = transport.rank == 0, {}
-    out = OutputFolder(folder_of(given))
+    out = OutputFolder(folder_of(given), audited=given.audit)
     try:
         case, settings, agents = _prepare(given, transport, out)
         kept = checkpoints_of(case, given, out)
@@ -106,6 +108,8 @@ def _run(given: argparse.Namespace, transport: Transport) -> int:
         raise
     finally:
         reports = [json.loads(text) for text in transport.gather_text(json.dumps(report))]
+        if transport.transcript is not None:
+            transport.transcript.close(transport.has_result)
     if not driving:
         return 0
     code = _conclude(case, given, result, out, reports, len(kept.former))
@@ -161,8 +165,10 @@ def _prepare(
     """Everything that can be wrong with the input; under MPI a rank's error reaches all ranks."""
     try:
         settings = settings_of(given)
-        if transport.rank == 0:
+        if transport.rank == 0 or given.audit:
             _check_folders(given, out)
+        if given.audit:
+            transport.transcript = Transcript(out / AUDIT, transport.rank, transport.ranks, plain_name(given.case))
         case = load_case(given.case)
         if transport.rank == 0:
             settings = _warm(settings, case, given)
@@ -416,6 +422,14 @@ def cases(given: argparse.Namespace) -> int:
             full = f"{name}:{variant}"
             horizon = open_case(full).horizon
             print(f"{full:28} from {horizon.start:%Y-%m-%d %H:%MZ}, {horizon.periods} x {horizon.step_minutes} min")
+    return 0
+
+
+def audit(given: argparse.Namespace) -> int:
+    """`tieline audit`: what left each agent, from the transcript of a run."""
+    from admm.audit import audit_words
+
+    print(audit_words(given.folder))
     return 0
 
 

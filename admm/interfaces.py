@@ -13,11 +13,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from admm.errors import InputError, SolverError, TielineError
+
+if TYPE_CHECKING:
+    from admm.transcript import Transcript
 
 
 class AnswerStatus(IntEnum):
@@ -135,13 +138,15 @@ class Transport(Protocol):
 
     rank 0 drives the loop. On every other rank `serve` answers questions until `finish` is called
     on rank 0. has_result: on every rank after a run, whether it ended with a result. keep_going: whether an agent
-    that fails, or whose rank is lost, has the answer LOST in place of an error that ends the run.
+    that fails, or whose rank is lost, has the answer LOST in place of an error that ends the run. transcript: where
+    what is sent is written down, if anywhere.
     """
 
     rank: int
     ranks: int
     has_result: bool
     keep_going: bool
+    transcript: Transcript | None
 
     def start(self, agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> None:
         """Prepare every agent where it lives; raise if an agent is missing or does not fit."""

@@ -31,6 +31,7 @@ from admm import wire
 from admm.errors import InfeasibleError, InputError, TielineError, TransportError
 from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, check_answer_fits, no_calls
 from admm.shared_memory import unlink_mapped
+from admm.transcript import Transcript
 from admm.transport import answers_or_lost, answers_to, lost_answers
 from admm.wire import Kind, Message
 
@@ -57,16 +58,23 @@ class MpiTransport:
     """The Transport over a communicator; every rank makes one and passes the agents that it owns.
 
     Messages use one tag of `comm`: pass `comm.Dup()` if the program sends messages of its own meanwhile.
-    deadline_seconds: how long a rank may be silent before TransportError.
+    deadline_seconds: how long a rank may be silent before TransportError. transcript: where to write down all that
+    this rank sends, if anywhere, and on rank 0 what its own agents are told and tell.
     """
 
-    def __init__(self, comm: MPI.Intracomm, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self,
+        comm: MPI.Intracomm,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        transcript: Transcript | None = None,
+    ) -> None:
         if not deadline_seconds > 0:
             raise InputError(f"MPI transport: deadline_seconds is {deadline_seconds!r}, expected a number above 0")
         self.rank, self.ranks = comm.Get_rank(), comm.Get_size()
         self.traffic = Traffic()
         self.has_result = self.keep_going = False
         self._comm, self._deadline = comm, deadline_seconds + (LONGER_SECONDS if self.rank else 0.0)
+        self.transcript = transcript
         self._others, self._dropped = list(range(1, self.ranks)), []
         self._sends: list[tuple[MPI.Request, bytes, int]] = []
         self._abandoned: list[tuple[MPI.Request, bytes, int]] = []  # MPI may still read these buffers
@@ -162,8 +170,7 @@ class MpiTransport:
                 words = wire.questions_message(self._run_id, self._sequence, index, questions[name])
                 self._post(self._owner[name], words)
         sent = time.perf_counter()
-        answers_of = answers_or_lost if self.keep_going else answers_to
-        own = {n: answers_of(self._agents[n], asked) for n, asked in questions.items() if self._owner[n] == 0}
+        own = {n: self._own_answers(n, asked) for n, asked in questions.items() if self._owner[n] == 0}
         solved, self._waited = time.perf_counter(), 0.0
         others = {name: self._collect(name, len(questions[name])) for name in remote}
         collected = time.perf_counter()
@@ -183,6 +190,16 @@ class MpiTransport:
         if message.kind is Kind.TEXT:
             raise wire.read_error(message)
         return wire.expect(message, Kind.CALL, self._sequence).text
+
+    def _own_answers(self, name: str, asked: Sequence[Question]) -> list[Answer]:
+        """Of an agent on this rank."""
+        key = (self._run_id, self._sequence, self._names.index(name))
+        if self.transcript is not None:
+            self.transcript.asked(key, name, asked)
+        answers = (answers_or_lost if self.keep_going else answers_to)(self._agents[name], asked)
+        if self.transcript is not None:
+            self.transcript.answered(key, name, answers, self._boundaries[name].size)
+        return answers
 
     def _collect(self, name: str, count: int) -> list[Answer]:
         """The answers of one agent to so many questions; of an agent that has failed, LOST ones if the run goes on."""
@@ -269,7 +286,10 @@ class MpiTransport:
         if name not in self._agents:
             raise TransportError(f"rank {self.rank} was asked for agent number {message.agent}, which it does not own")
         size = self._boundaries[name].size
-        answers = answers_to(self._agents[name], wire.read_questions(message, size))
+        questions = wire.read_questions(message, size)
+        if self.transcript is not None:
+            self.transcript.note(message.agent, questions[0].iteration)
+        answers = answers_to(self._agents[name], questions)
         for answer in answers:
             check_answer_fits(name, answer, size)
         return wire.answers_message(self._run_id, message.sequence, message.agent, answers, size)
@@ -300,8 +320,11 @@ class MpiTransport:
     # -------------------------------------------------------------- messages
 
     def _post(self, rank: int, message: Message) -> None:
-        """Start a send; its buffer is kept until the transfer is over."""
+        """Start a send, written down before it; its buffer is kept until the transfer is over."""
         data = wire.pack(message)
+        if self.transcript is not None:
+            known = 0 <= message.agent < len(self._names)
+            self.transcript.record(message, data, rank, self._names[message.agent] if known else None)
         try:
             self._sends = [sent for sent in self._sends if not sent[0].Test()]
             self._sends.append((self._comm.Isend([data, MPI.BYTE], dest=rank, tag=TAG), data, rank))

@@ -19,6 +19,8 @@ from admm import __version__
 from admm.errors import InputError
 from admm.history import read_boundary
 from admm.state import BoundaryResult, Result
+from admm.transcript import FILES as TRANSCRIPTS
+from admm.transcript import FOLDER as AUDIT
 from admm.whole_file import write_whole
 
 SUMMARY, HISTORY, BOUNDARY, PRIVATE = "summary.json", "history.h5", "boundary.h5", "private"
@@ -35,10 +37,14 @@ class OutputFolder:
     """Where a run writes. `prepare` refuses a folder with anything but an older result in it.
 
     tables: names of further files that a result holds. folders: of folders in it, each an OutputFolder of its own.
+    audited: the transcript that is there is this run's own.
     """
 
-    def __init__(self, path: str | Path, tables: Sequence[str] = (), folders: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: str | Path, tables: Sequence[str] = (), folders: Sequence[str] = (), audited: bool = False
+    ) -> None:
         self.path, self._tables, self._folders = Path(path), tuple(tables), tuple(folders)
+        self._audited = audited
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -53,7 +59,7 @@ class OutputFolder:
             raise InputError(f"--out {self.path}: {existing} is a file, expected a folder; choose another name")
         if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
             raise InputError(f"--out {self.path}: {existing} may not be written to; choose another folder")
-        ours = (SUMMARY, HISTORY, BOUNDARY, PRIVATE, *CHECKPOINTS, *self._tables, *self._folders)
+        ours = (SUMMARY, HISTORY, BOUNDARY, PRIVATE, AUDIT, *CHECKPOINTS, *self._tables, *self._folders)
         foreign = [p.name for p in self._content() if p.name not in ours and p.suffix not in UNFINISHED]
         if foreign:
             raise InputError(
@@ -82,7 +88,8 @@ class OutputFolder:
             path for path in (self / PRIVATE).glob("*.h5") if not (keep_checkpoints and ".checkpoint-" in path.name)
         ]
         checkpoints = () if keep_checkpoints else CHECKPOINTS
-        return [*(self / name for name in (*checkpoints, HISTORY, BOUNDARY, *self._tables)), *private]
+        transcripts = () if self._audited else (self / AUDIT).glob(TRANSCRIPTS)
+        return [*(self / name for name in (*checkpoints, HISTORY, BOUNDARY, *self._tables)), *private, *transcripts]
 
     def unmark(self) -> None:
         """An older result in the folder, if there is one, is no longer complete."""

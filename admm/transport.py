@@ -16,6 +16,7 @@ import numpy as np
 
 from admm.errors import InfeasibleError, InputError, TielineError, TransportError
 from admm.interfaces import Agent, AgentBoundary, Answer, AnswerStatus, Question, Traffic, no_calls, timed_answer
+from admm.transcript import Transcript
 from admm.wire import answers_bytes, questions_bytes
 
 
@@ -56,18 +57,26 @@ class InProcessTransport:
     """Every agent is an object here. threads: how many answer at once (default: the cores).
 
     deadline_seconds: how long an answer may take before TransportError; its thread is left to itself. None: any time.
+    transcript: where to write down what agents are told and tell, if anywhere.
     """
 
     rank, ranks = 0, 1
 
-    def __init__(self, threads: int | None = None, deadline_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        threads: int | None = None,
+        deadline_seconds: float | None = None,
+        transcript: Transcript | None = None,
+    ) -> None:
         self._threads, self._deadline = threads or available_cores(), deadline_seconds
+        self.transcript = transcript
         self._pool: ThreadPoolExecutor | None = None
         self.traffic = Traffic()
         self.has_result = self.keep_going = False
 
     def start(self, agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> None:
         self._agents, self.has_result, self.traffic = agents, False, Traffic()
+        self._names, self._sequence = list(boundaries), 0
         for name, boundary in boundaries.items():
             agents[name].prepare(boundary)
         if self._threads > 1 or self._deadline is not None:
@@ -77,12 +86,19 @@ class InProcessTransport:
         """Nothing to do: there is no other rank."""
 
     def ask(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Answer]]:
+        self._sequence += 1
+        if self.transcript is not None:
+            for name, asked in questions.items():
+                self.transcript.asked((0, self._sequence, self._names.index(name)), name, asked)
         if self._pool is None or (len(questions) == 1 and self._deadline is None):
             answers = {name: self._answers_of(name, asked) for name, asked in questions.items()}
         else:
             answers = self._ask_threads(questions)
         for name, asked in questions.items():
             entries, reasons = asked[0].price.size, [getattr(answer, "reason", "") for answer in answers[name]]
+            if self.transcript is not None:
+                key = (0, self._sequence, self._names.index(name))
+                self.transcript.answered(key, name, answers[name], entries)
             self.traffic.bytes += questions_bytes(entries, len(asked)) + answers_bytes(entries, reasons)
         return answers
 

@@ -33,12 +33,18 @@ TEXT_LIMIT_BYTES = 1 << 20
 REASON_LIMIT_BYTES = 4096
 """Reasons and errors are cut here, other texts are refused above TEXT_LIMIT_BYTES."""
 NO_AGENT = -1
-QUESTION_SCALARS, ANSWER_SCALARS = 3, 8
-QUESTION_ARRAYS = 3
+QUESTION_FIELDS, QUESTION_ARRAY_FIELDS = ("iteration", "accuracy", "flags"), ("price", "reference", "penalty")
+ANSWER_FIELDS = (
+    "status", "flags", "reason_bytes", "cost_eur", "bound_eur", "model_error", "solve_seconds", "inner_iterations",
+)  # fmt: skip
+ANSWER_ARRAY_FIELD = "values"
+QUESTION_SCALARS, ANSWER_SCALARS = len(QUESTION_FIELDS), len(ANSWER_FIELDS)
+QUESTION_ARRAYS = len(QUESTION_ARRAY_FIELDS)
 SETTLE = 1
 QUESTION_FLAGS = SETTLE
 HAS_COST, HAS_BOUND = 1, 2
 ANSWER_FLAGS = HAS_COST | HAS_BOUND
+ERROR = 1
 ERRORS = (TielineError, InputError, InfeasibleError, SolverError, TransportError, KeyboardInterrupt)
 """Errors that cross ranks as themselves: the status of a TEXT is the position here, 0 for any other."""
 
@@ -59,7 +65,8 @@ class Kind(IntEnum):
 class Message:
     """One message. numbers: shape (count,). agent: position among the run's agents, or NO_AGENT.
 
-    status: of a TEXT. flags: of a STOP. items: questions or answers in the message.
+    status: of a TEXT. flags: of a STOP, and ERROR of a TEXT that carries one. items: questions or answers in the
+    message.
     """
 
     kind: Kind
@@ -137,6 +144,18 @@ def expect(message: Message, kind: Kind, sequence: int, agent: int = NO_AGENT) -
         if found != wanted:
             raise TransportError(f"a {message.kind.name} came with {word} {found}, expected {wanted}: late or stray")
     return message
+
+
+def field_shapes(message: Message) -> dict[str, tuple[int, ...]]:
+    """What the numbers of a message are: {field: shape}; the shapes' sizes add up to the count of numbers."""
+    if message.kind is Kind.HELLO:
+        return {"owned_agents": message.numbers.shape} if message.numbers.size else {}
+    if message.kind not in (Kind.QUESTION, Kind.ANSWER):
+        return {}
+    asked, rows = message.kind is Kind.QUESTION, message.items
+    scalars, arrays = (QUESTION_FIELDS, QUESTION_ARRAY_FIELDS) if asked else (ANSWER_FIELDS, (ANSWER_ARRAY_FIELD,))
+    entries = (message.numbers.size // rows - len(scalars)) // len(arrays)
+    return {name: (rows,) for name in scalars} | {name: (rows, entries) for name in arrays}
 
 
 def questions_message(run_id: int, sequence: int, agent: int, questions: Sequence[Question]) -> Message:
@@ -220,7 +239,7 @@ def error_message(run_id: int, sequence: int, agent: int, error: BaseException) 
     """A TEXT that carries an error; one that is not Tieline's own carries the name of its class too."""
     status = max((i for i, known in enumerate(ERRORS) if isinstance(error, known)), default=0)
     text = str(error) if isinstance(error, ERRORS) else f"{type(error).__name__}: {error}"
-    return Message(Kind.TEXT, run_id, sequence, agent, status, text=_short(text))
+    return Message(Kind.TEXT, run_id, sequence, agent, status, flags=ERROR, text=_short(text))
 
 
 def read_error(message: Message) -> TielineError | KeyboardInterrupt:

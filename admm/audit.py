@@ -1,0 +1,271 @@
+"""`tieline audit`: what left each agent in a run, in words, numbers and bytes, from the transcript of that run.
+
+Every message must be its header, the fields that it declares and its text, to the byte; a line that says otherwise is
+an error. Where the files of all ranks are there, their sum is held against the bytes that the run itself counted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from admm import wire
+from admm.errors import InputError
+from admm.transcript import FILES, FOLDER, FORMAT
+from admm.wire import NUMBER, Kind
+
+SUMMARY = "summary.json"
+FIELD_WORDS = {
+    "values": "boundary values: power, flexibility, gas; one a quantity and period",
+    "cost_eur": "what its schedule costs it, one number an answer",
+    "bound_eur": "a bound of that cost, where a proof is asked for",
+    "model_error": "how far its model is from its physics; 0 for communities and hubs",
+    "solve_seconds": "how long it took",
+    "inner_iterations": "steps of its solver",
+    "status": "solved, inaccurate, infeasible, ...",
+    "flags": "which of cost and bound are told",
+    "reason_bytes": "how long the reason is",
+}
+"""Fields of an answer."""
+STAYED = """devices, limits, private profiles and schedules: no message has a field for them. Boundary values, costs,
+times and texts do tell something about what is behind them: README.md, Privacy"""
+KEPT_WORDS = 200
+
+
+@dataclass
+class Told:
+    """What one agent told and was told, over the run. numbers, shared: by field of its answers."""
+
+    rank: int = 0
+    entries: int = 0
+    answers: int = 0
+    questions: int = 0
+    bytes_left: int = 0
+    bytes_told: int = 0
+    costs: int = 0
+    bounds: int = 0
+    numbers: Counter[str] = field(default_factory=Counter)
+    texts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """What is in the files of an audit folder. firsts: first line of each; has_result: None if rank 0 did not end."""
+
+    firsts: tuple[dict[str, Any], ...]
+    lines: tuple[dict[str, Any], ...]
+    has_result: bool | None
+
+    @property
+    def ranks(self) -> int:
+        return self.firsts[0]["ranks"]
+
+    @property
+    def missing(self) -> list[int]:
+        """Ranks whose files are not here: they are where those ranks ran."""
+        return sorted(set(range(self.ranks)) - {first["rank"] for first in self.firsts})
+
+
+def audit_words(folder: str | Path) -> str:
+    """What `tieline audit` prints of an output folder. Raises InputError: there is no transcript, or it is damaged."""
+    found = read_transcripts(folder)
+    agents = told_by_agent(found.lines)
+    sections = [
+        _headline(folder, found),
+        _table(agents),
+        _fields(agents),
+        _ranks(found.lines),
+        _texts(agents, found.lines),
+        [f"did not leave: {STAYED}"],
+        _sums(Path(folder), found),
+    ]
+    return "\n".join(line for section in sections for line in section)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_transcripts(folder: str | Path) -> Transcripts:
+    """Every rank's lines, each checked."""
+    paths = sorted(Path(folder, FOLDER).glob(FILES))
+    if not paths:
+        where = Path(folder, FOLDER)
+        raise InputError(f"{where}: holds no transcript; make one with 'tieline run CASE --audit --out {folder}'")
+    files = [list(_lines(path)) for path in paths]
+    firsts = tuple(lines[0] for lines in files)
+    ends = [line["has_result"] for lines in files for line in lines[1:] if "end" in line and lines[0]["rank"] == 0]
+    messages = tuple(line for lines in files for line in lines[1:] if "end" not in line)
+    return Transcripts(firsts, messages, ends[0] if ends else None)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    for number, text in enumerate(texts or [""], start=1):
+        try:
+            line = json.loads(text)
+            _check_first(line) if number == 1 else _check(line)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            words = f"{type(error).__name__}: {error}"[:KEPT_WORDS]
+            raise InputError(
+                f"{path}: line {number} is not one of a transcript ({words}); run with --audit again"
+            ) from None
+        yield line
+
+
+def _check_first(line: dict[str, Any]) -> None:
+    if line["tieline_audit"] != FORMAT or not 0 <= line["rank"] < line["ranks"] or type(line["headline"]) is not str:
+        raise ValueError(f"expected a first line of format {FORMAT}")
+
+
+def _check(line: dict[str, Any]) -> None:
+    """A message is its header, its fields and its text, and nothing else."""
+    if "end" in line:
+        line["has_result"] = bool(line["has_result"])
+        return
+    numbers = sum(math.prod(shape) for shape in line["fields"].values())
+    parts = line["header_bytes"] + NUMBER.itemsize * numbers + line["text_bytes"]
+    if line["bytes"] != parts or line["kind"] not in Kind.__members__ or line["header_bytes"] != wire.HEADER.size:
+        raise ValueError(f"{line['bytes']} bytes, of which header, fields and text are {parts}")
+    line["source"], line["target"], line["agent"], line["items"], line["iteration"]  # noqa: B018 - a KeyError says what is missing
+    if line["kind"] == Kind.ANSWER.name:
+        line["costs"] + line["bounds"]
+
+
+def told_by_agent(lines: Sequence[dict[str, Any]]) -> dict[str, Told]:
+    """What each agent told and was told."""
+    found: dict[str, Told] = {}
+    for line in (line for line in lines if line["agent"] is not None):
+        agent = found.setdefault(line["agent"], Told())
+        asked = line["kind"] == Kind.QUESTION.name
+        agent.rank = line["target"] if asked else line["source"]
+        if asked:
+            agent.questions += line["items"]
+            agent.bytes_told += line["bytes"]
+            continue
+        agent.bytes_left += line["bytes"]
+        if line.get("text"):
+            agent.texts[line["text"]] += 1
+        if line["kind"] == Kind.ANSWER.name:
+            agent.answers += line["items"]
+            agent.costs, agent.bounds = agent.costs + line["costs"], agent.bounds + line["bounds"]
+            agent.entries = line["fields"]["values"][1]
+            agent.numbers.update({name: math.prod(shape) for name, shape in line["fields"].items()})
+    return dict(sorted(found.items()))
+
+
+# ---------------------------------------------------------------- words
+
+
+def _headline(folder: str | Path, found: Transcripts) -> list[str]:
+    iterations = max((line["iteration"] or 0 for line in found.lines), default=0)
+    ended = {True: "it ended with a result", False: "it ended without a result", None: "it did not end"}
+    where = f"{found.ranks} ranks" if found.ranks > 1 else "one process"
+    words = [f"{found.firsts[0]['headline']}: what left each agent, from {folder}/{FOLDER}"]
+    words += [f"the run: {where}, {iterations} iterations; {ended[found.has_result]}"]
+    if found.missing:
+        missing = ", ".join(map(str, found.missing))
+        words += [f"not here: what rank {missing} sent (its file is where it ran); the sums are without it"]
+    return [*words, ""]
+
+
+def _table(agents: dict[str, Told]) -> list[str]:
+    heads = ("agent", "rank", "answers", "values each", "costs", "bounds", "reasons", "bytes left", "bytes told to it")
+    rows = [
+        (n, a.rank, a.answers, a.entries, a.costs, a.bounds, a.texts.total(), a.bytes_left, a.bytes_told)
+        for n, a in agents.items()
+    ]
+    total = ("total", "", *(sum(row[i] for row in rows) for i in range(2, len(heads))))
+    total = (*total[:3], "", *total[4:])
+    cells = [[str(cell) for cell in row] for row in (heads, *rows, total)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
+    lines = ["  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
+    return [*lines, ""]
+
+
+def _fields(agents: dict[str, Told]) -> list[str]:
+    """Every field of the answers, with how many of them say something."""
+    numbers = sum((agent.numbers for agent in agents.values()), Counter())
+    answers = sum(agent.answers for agent in agents.values())
+    told = {"cost_eur": sum(a.costs for a in agents.values()), "bound_eur": sum(a.bounds for a in agents.values())}
+    lines = ["an answer holds"]
+    for name, words in FIELD_WORDS.items():
+        share = f" (told in {told[name]} of {answers} answers)" if name in told else ""
+        count = numbers[name]
+        lines.append(f"  {name:17} {count:9} numbers {NUMBER.itemsize * count:10} bytes   {words}{share}")
+    return [*lines, ""]
+
+
+def _ranks(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """What ranks send that is about no single agent: at the start and at the end."""
+    apart = [line for line in lines if line["agent"] is None]
+    if not apart:
+        return []
+    found = ["what ranks sent besides"]
+    for rank in sorted({line["source"] for line in apart}):
+        own = [line for line in apart if line["source"] == rank]
+        sizes = Counter()
+        for line in own:
+            sizes[_besides(line)] += line["bytes"]
+        found.append(f"  rank {rank}: " + "; ".join(f"{words}, {size} bytes" for words, size in sizes.items()))
+    return [*found, ""]
+
+
+def _besides(line: dict[str, Any]) -> str:
+    """What a message about no single agent is."""
+    kind, about = line["kind"], line.get("text_is")
+    if kind == Kind.HELLO.name:
+        return "which agents it owns and a fingerprint of the couplings" if about else "start"
+    if kind == Kind.STOP.name:
+        return "end"
+    if about != "report":
+        return "error"
+    try:
+        keys = ", ".join(json.loads(line["text"])) or "nothing"
+    except (ValueError, TypeError):
+        keys = "text"
+    return f"report ({keys})"
+
+
+def _texts(agents: dict[str, Told], lines: Sequence[dict[str, Any]]) -> list[str]:
+    """Reasons and errors word for word: they name the constraints in conflict."""
+    found = [f"  {name}: {text} ({count} times)" for name, a in agents.items() for text, count in a.texts.items()]
+    apart = [line for line in lines if line["agent"] is None and line.get("text_is") == "error"]
+    found += [f"  rank {line['source']}: {line['text']}" for line in apart]
+    return ["reasons and errors that left, word for word", *found, ""] if found else []
+
+
+def _sums(folder: Path, found: Transcripts) -> list[str]:
+    """All messages in bytes, against what the run counted until its result."""
+    crossed = [line for line in found.lines if found.ranks == 1 or line["source"] != line["target"]]
+    total = sum(line["bytes"] for line in crossed)
+    lines = [f"sum: {len(crossed)} messages, {total} bytes, each its header, its fields and its text"]
+    here = len(found.lines) - len(crossed)
+    if here:
+        lines[0] += f"; {here} more stayed on the driving rank, between its own agents and the engine"
+    counted = _bytes_exchanged(folder) if found.has_result and not found.missing else None
+    if counted is None:
+        return lines
+    after = sum(line["bytes"] for line in crossed if _after_the_result(line))
+    verdict = "the same" if counted == total - after else "NOT the same"
+    return [*lines, f"until the result {total - after} bytes; {SUMMARY} says {counted}: {verdict}"]
+
+
+def _after_the_result(line: dict[str, Any]) -> bool:
+    return line["kind"] == Kind.STOP.name or line.get("text_is") == "report"
+
+
+def _bytes_exchanged(folder: Path) -> int | None:
+    """As the run's summary says; None where there is none."""
+    try:
+        found = json.loads((folder / SUMMARY).read_text(encoding="utf-8")).get("bytes_exchanged")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, int) else None
