@@ -99,7 +99,7 @@ def read_transcripts(folder: str | Path) -> Transcripts:
     files = [list(_lines(path)) for path in paths]
     firsts = tuple(lines[0] for lines in files)
     ends = [line["has_result"] for lines in files for line in lines[1:] if "end" in line and lines[0]["rank"] == 0]
-    messages = tuple(line for lines in files for line in lines[1:] if "end" not in line)
+    messages = tuple(line for lines in files for line in _with_ends(lines[1:]))
     return Transcripts(firsts, messages, ends[0] if ends else None)
 
 
@@ -118,6 +118,14 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 f"{path}: line {number} is not one of a transcript ({words}); run with --audit again"
             ) from None
         yield line
+
+
+def _with_ends(lines: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A rank's messages, each with `after`: whether it is part of the end of a run, or comes after it."""
+    after = False
+    for line in (line for line in lines if "end" not in line):
+        after = line["kind"] == Kind.STOP.name or (after and line["kind"] != Kind.HELLO.name)
+        yield {**line, "after": after}
 
 
 def _check_first(line: dict[str, Any]) -> None:
@@ -253,13 +261,9 @@ def _sums(folder: Path, found: Transcripts) -> list[str]:
     counted = _bytes_exchanged(folder) if found.has_result and not found.missing else None
     if counted is None:
         return lines
-    after = sum(line["bytes"] for line in crossed if _after_the_result(line))
+    after = sum(line["bytes"] for line in crossed if line["after"])
     verdict = "the same" if counted == total - after else "NOT the same"
     return [*lines, f"until the result {total - after} bytes; {SUMMARY} says {counted}: {verdict}"]
-
-
-def _after_the_result(line: dict[str, Any]) -> bool:
-    return line["kind"] == Kind.STOP.name or line.get("text_is") == "report"
 
 
 def _bytes_exchanged(folder: Path) -> int | None:

@@ -16,8 +16,13 @@ ALLOWED = {
     "networks": {"admm", "subproblems", "networks"},
 }
 KNOWS_ALL = {"admm/cli.py", "admm/commands.py", "admm/market_command.py", "admm/__main__.py"}
-ONLY_IN = {"mpi4py": {"admm/mpi.py"}, "osqp": {"subproblems/osqp_solver.py"}, "piqp": {"subproblems/piqp_solver.py"}}
-HEAVY = ("scipy", "osqp", "pandapower", "mpi4py", "h5py", "pydantic", "clarabel", "rich")
+ONLY_IN = {
+    "mpi4py": {"admm/mpi.py"},
+    "osqp": {"subproblems/osqp_solver.py"},
+    "piqp": {"subproblems/piqp_solver.py"},
+    "cryptography": {"admm/privacy/masks.py"},
+}
+HEAVY = ("scipy", "osqp", "pandapower", "mpi4py", "h5py", "pydantic", "clarabel", "rich", "cryptography")
 
 
 def imports(path: Path) -> set[str]:
