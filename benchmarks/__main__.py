@@ -22,6 +22,7 @@ COMMANDS = {
     "nonlinear": ("benchmarks.nonlinear", "run_nonlinear", "hubs, feeder and gas network against IPOPT's optimum"),
     "flexibility": ("benchmarks.flexibility", "run_flexibility", "what the hubs' flexibility is worth"),
     "reward_tariffs": ("benchmarks.reward_tariffs", "run_reward_tariffs", "how much of it all a tariff reaches"),
+    "privacy": ("benchmarks.privacy", "run_privacy", "what noise and masked sums cost"),
     "market_studies": ("benchmarks.market_studies", "run_market_studies", "six studies on the market, many draws"),
     "market_gates": ("benchmarks.market_gates", "run_market_gates", "every gate of a day, warm and cold"),
     "faults": ("benchmarks.faults", "run_faults", "what becomes of a run when something goes wrong"),

@@ -153,7 +153,7 @@ def shrink(program: QuadraticProgram, share: float) -> QuadraticProgram:
 
 
 @lru_cache
-def _case_operator(case_name: str) -> QuadraticProgram:
+def case_operator(case_name: str) -> QuadraticProgram:
     """The case's distribution operator at the optimum of the case."""
     return solve_centralised(load_case(case_name)).programs[DSO]
 
@@ -162,7 +162,7 @@ def _operator_program(
     case: Case, members: list[Hub], couplings: Mapping[str, admm.Coupling], upstream: admm.Coupling
 ) -> QuadraticProgram:
     """The case's operator with, below each of its communities, a copy of the values of every hub of that kind."""
-    base = _case_operator(case.name)
+    base = case_operator(case.name)
     below = {c.lower: c for c in case.couplings if c.name != upstream.name}
     copies = _Copies(base, case.horizon.periods)
     for hub in members:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import admm
+from admm.couplings import Layout
 from admm.privacy import MaskedTransport, Members
 from admm.privacy.masks import LOW, MODULUS_BITS, STEP, Masks, from_fixed, to_fixed
 from admm.transcript import Transcript
@@ -140,6 +141,32 @@ def test_a_group_finds_the_optimum_and_so_does_each_member(alone) -> None:
 def test_whatever_the_penalty_and_the_acceleration(changes: dict) -> None:
     result, _ = solve_shared(admm.InProcessTransport(), {name: member(name) for name in NAMES}, **changes)
     check_optimum(numbers(result))
+
+
+def test_members_are_asked_as_sharing_admm_says() -> None:
+    """Boyd et al. (2011), section 7.3, by hand: penalty N r, reference y_m + (Z - Y) / N, the same price for all."""
+
+    class Follows(Remembers):
+        """Answers its reference and 0.5 more, and keeps what it was asked."""
+
+        def answer(self, question: admm.Question) -> admm.Answer:
+            self.answers.append(question)
+            return admm.Answer(question.reference + 0.5, cost_eur=2.0)
+
+    members = Members({name: Follows(member(name)) for name in NAMES})
+    transport = MaskedTransport(admm.InProcessTransport(threads=1), GROUPS)
+    transport.start({GROUP: members, "s": supplier()}, {n: Layout(COUPLINGS).boundary(n) for n in (GROUP, "s")})
+    answers = []
+    for iteration, other in ((1, 6.0), (2, 0.0)):
+        question = admm.Question(iteration, np.array([7.0]), np.array([other]), np.array([0.1]))
+        answers += transport.ask({GROUP: [question]})[GROUP]
+    transport.finish(has_result=False)
+    for each in members.agents.values():
+        first, second = each.agent.answers
+        assert [first.price[0], first.penalty[0], first.reference[0]] == pytest.approx([7.0, 0.3, 2.0])
+        assert second.reference[0] == pytest.approx(2.5 + (0.0 - 7.5) / 3)  # its 2.5, Y = 7.5
+    assert [a.values[0] for a in answers] == pytest.approx([7.5, 1.5]) and answers[0].cost_eur == pytest.approx(6.0)
+    assert answers[0].model_error == pytest.approx(0.3 * 0.5 / 4.0 / 1e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize("ranks", RANKS)
