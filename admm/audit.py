@@ -138,13 +138,18 @@ def _check(line: dict[str, Any]) -> None:
     if "end" in line:
         line["has_result"] = bool(line["has_result"])
         return
+    answer = line["kind"] == Kind.ANSWER.name
+    kinds: dict[str, tuple[type, ...]] = dict.fromkeys(("source", "target", "exchange", "items", "bytes"), (int,))
+    kinds |= {"text_bytes": (int,), "agent": (str, type(None)), "iteration": (int, type(None)), "run": (str,)}
+    kinds |= {"costs": (int,), "bounds": (int,)} if answer else {}
+    kinds |= {key: (str,) for key in ("text", "text_is") if key in line}
+    wrong = [key for key, expected in kinds.items() if type(line[key]) not in expected]
+    if wrong or line["kind"] not in Kind.__members__ or (answer and len(line["fields"][wire.ANSWER_ARRAY_FIELD]) != 2):
+        raise ValueError(f"{wrong[0] if wrong else 'kind'} is none")
     numbers = sum(math.prod(shape) for shape in line["fields"].values())
-    parts = line["header_bytes"] + NUMBER.itemsize * numbers + line["text_bytes"]
-    if line["bytes"] != parts or line["kind"] not in Kind.__members__ or line["header_bytes"] != wire.HEADER.size:
+    parts = wire.HEADER.size + NUMBER.itemsize * numbers + line["text_bytes"]
+    if line["bytes"] != parts:
         raise ValueError(f"{line['bytes']} bytes, of which header, fields and text are {parts}")
-    line["source"], line["target"], line["agent"], line["items"], line["iteration"]  # noqa: B018 - a KeyError says what is missing
-    if line["kind"] == Kind.ANSWER.name:
-        line["costs"] + line["bounds"]
 
 
 def told_by_agent(lines: Sequence[dict[str, Any]]) -> dict[str, Told]:

@@ -191,6 +191,11 @@ def test_an_audit_is_part_of_a_result_and_replaced_with_it(tmp_path: Path, capsy
         (1, '"price"', '"limits":[3],"price"'),
         (1, '"kind":"QUESTION"', '"kind":"GOSSIP"'),
         (2, '"source"', '"sauce"'),
+        (2, '"iteration":1', '"iteration":"1"'),
+        (2, '"agent":"low"', '"agent":["low"]'),
+        (2, '"values":[1,2]', '"values":[2]'),
+        (2, '"costs":1', '"costs":null'),
+        (3, '{"run"', '7#"run"'),
     ],
 )
 def test_a_damaged_transcript_is_said_in_one_line(tmp_path: Path, capsys, number: int, old: str, new: str) -> None:
