@@ -1,9 +1,9 @@
 """What agents and engine tell each other, written down by whoever sends it: a line of JSON a message.
 
 Each rank writes a file of its own, OUT/audit/rank-R.jsonl, a line before the message leaves: a message that cannot be
-written down is not sent. Between agents and the engine on one rank nothing crosses, but the same is told, so
-it is written down as the same message with `source` = `target`. The first line says whose file it is, the last one
-that the run is over; between them:
+written down is not sent. Between agents and the engine on one rank nothing crosses, but the same is told, so it is
+written down as the same message with `source` = `target` (what an agent raises there is not). The first line says whose
+file it is, the last one that the run is over; between them:
 
     run         id of the run, hexadecimal                    exchange    its number in the run, 0 at the start
     kind        of `admm.wire.Kind`                           agent       which agent it is about, or null

@@ -31,18 +31,18 @@ MASKS_NOTE = (
     "Each of the ten communities cut into so many members, at one node. Exchanges, MB and seconds to the yardstick "
     "(objective within 1e-4 of turnover, mismatch at most 1e-3 of scale); stop: the engine's own, gap and mismatch "
     "there. By itself: each member has a coupling of its own. Mask ms: to mask one answer, on one member. One process, "
-    "one thread."
+    "one thread; the machine had other work, so seconds are rough."
 )
 
 
 def add_own_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of the noise")
     parser.add_argument("--members", type=int, nargs="+", default=list(MEMBERS), help="of each group")
-    parser.add_argument("--parts", nargs="+", choices=("noise", "masks"), default=["noise", "masks"])
+    parser.add_argument("--parts", nargs="*", choices=("noise", "masks"), default=["noise", "masks"], help="or none")
 
 
 def run_privacy(options: Options) -> list[dict[str, Any]]:
-    """--parts chooses; the other part's rows are those of the last run."""
+    """--parts chooses; another part's rows are those of its last run, and with none only the tables are made."""
     makers = {
         "noise": (NOISE_FILE, lambda: noise_rows(options.own["seeds"], options.solver, options.cap)),
         "masks": (MASKS_FILE, lambda: mask_rows(options.own["members"], options.solver, options.cap)),
@@ -73,6 +73,6 @@ def noise_table(rows: Sequence[dict[str, Any]]) -> str:
         for key in (f.name for f in fields(NoiseRow) if f.name not in ("seed", "case", "seconds", "fits")):
             values = [row[key] for row in mine]
             number = all(isinstance(value, int | float) for value in values)
-            line[key] = median(values) if number else None if None in values else values[0]
+            line[key] = float(f"{median(values):.3g}") if number else None if None in values else values[0]
         lines.append(line)
     return markdown_table(lines, NOISE_NOTE, nothing="-")
