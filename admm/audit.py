@@ -32,8 +32,9 @@ FIELD_WORDS = {
     "reason_bytes": "how long the reason is",
 }
 """Fields of an answer."""
-STAYED = """devices, limits, private profiles and schedules: no message has a field for them. Boundary values, costs,
-times and texts do tell something about what is behind them: README.md, Privacy"""
+STAYED = """devices, limits, private profiles and schedules: no message has a field for them{but}. Boundary values,
+costs and times do tell something about what is behind them: README.md, Privacy"""
+NAMED = "; the texts above name some of them"
 KEPT_WORDS = 200
 
 
@@ -75,13 +76,14 @@ def audit_words(folder: str | Path) -> str:
     """What `tieline audit` prints of an output folder. Raises InputError: there is no transcript, or it is damaged."""
     found = read_transcripts(folder)
     agents = told_by_agent(found.lines)
+    texts = _texts(agents, found.lines)
     sections = [
         _headline(folder, found),
         _table(agents),
         _fields(agents),
         _ranks(found.lines),
-        _texts(agents, found.lines),
-        [f"did not leave: {STAYED}"],
+        texts,
+        ["did not leave: " + STAYED.format(but=NAMED if texts else "")],
         _sums(Path(folder), found),
     ]
     return "\n".join(line for section in sections for line in section)

@@ -165,6 +165,7 @@ def test_an_infeasible_agent_s_reason_is_shown_and_an_older_result_stays(tmp_pat
     assert tieline(capsys, "run", case, "--audit", "--out", out).code == 4
     words = tieline(capsys, "audit", out).out
     assert f"{CARS}: these constraints contradict each other: " in words and "without a result" in words
+    assert "no message has a field for them; the texts above name some of them" in words
     assert (out / "summary.json").read_text() == "{}"
     shutil.rmtree(out / "audit")
     assert tieline(capsys, "run", case, "--out", out).code == 4 and not (out / "audit").exists()

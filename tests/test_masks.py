@@ -241,6 +241,16 @@ def test_a_member_without_an_answer_ends_the_run_and_keeps_its_reason() -> None:
     assert members.reasons == {"a": "battery.energy (period 3)"}
 
 
+def test_numbers_that_are_not_masked_are_refused() -> None:
+    """A negative, a fractional and a too large number of a member that does not mask."""
+    for number in (-1.0, 0.5, 2.0**53):
+        members = Members({name: member(name) for name in NAMES})
+        members.agents["b"].answer = lambda question, number=number: admm.Answer(np.full(5, number))
+        with pytest.raises(admm.TransportError, match="member 'b' told numbers that are not masked"):
+            transport = MaskedTransport(admm.InProcessTransport(), GROUPS)
+            admm.solve({GROUP: members, "s": supplier()}, COUPLINGS, admm.Settings(), transport)
+
+
 class Silent(Remembers):
     def answer(self, question: admm.Question) -> admm.Answer:
         found = super().answer(question)

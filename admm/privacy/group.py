@@ -14,11 +14,12 @@ It is ADMM on each member with the other side's share of it, y_m + d, kept where
 one exchange an iteration. The last number keeps a run from stopping while members still shift power among
 themselves: it is the group's `model_error`, 1 at a root mean square of MEMBER_TOLERANCE.
 
-What is still seen: the sums of values, of costs and of those squares, and that a member has no answer (without its
-reason, which stays in `Members.reasons`). Rank 0 together with all members but one finds that one. Public keys are
-passed on by rank 0: it must be honest in that, or members must compare `Members.publics` by other means; a rank 0 that
-gives out keys of its own sees everything. A member that is lost or has no answer ends the run. Groups need the
-scheme two-block: others ask for answers that one exchange of a group cannot give.
+What is still seen: the sums of values, of costs and of those squares, how many members tell a cost and how many
+answered exactly, and that one has no answer (without its reason, which stays in `Members.reasons`). Rank 0 together
+with all members but one finds that one. Public keys are passed on by rank 0: it must be honest in that, or members must
+compare `Members.publics` by other means; a rank 0 that gives out keys of its own sees everything. A member that is
+lost or has no answer ends the run. Groups need the scheme two-block: others ask for answers that one exchange of a
+group cannot give.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from admm.errors import InputError
+from admm.errors import InputError, TransportError
 from admm.interfaces import Agent, AgentBoundary, Answer, AnswerStatus, Question, Traffic, Transport, check_answer_fits
 from admm.privacy.masks import LOW, STEP, Masks, from_fixed, to_fixed
 from admm.transcript import Transcript
@@ -206,6 +207,10 @@ class MaskedTransport:
             if not answer.status.usable:
                 words = f"member '{name}' has no answer, and keeps the reason to itself"
                 return [Answer(np.zeros(boundary.size), answer.status, words, solve_seconds=NO_SECONDS)]
+            if not ((answer.values >= 0) & (answer.values <= LOW) & (answer.values % 1 == 0)).all():
+                raise TransportError(
+                    f"member '{name}' told numbers that are not masked: is it an admm.privacy.Members?"
+                )
         total = sum((answer.values.astype(np.uint64) for answer in told.values()), np.uint64(0)) & LOW
         count = len(members)
         step, _ = _fixed(_member_boundary(boundary, count), count)
