@@ -23,13 +23,14 @@ from admm.placement import balance
 from admm.transcript import Transcript
 from admm.wire import HEADER, Kind, answers_bytes, questions_bytes, unpack
 from networks.case import load_case
+from networks.case_file import CASE_FILE
 from tests.case_tools import edit, tieline
 from tests.market_tools import CARS, HOMES, small_case
 from tests.small_problems import PROBLEMS, Parabola, pair
 from tests.test_mpi_case import check_same, datasets
 
 PROGRAM = str(Path(__file__).with_name("apart_run.py"))
-RANKS = 3
+RANKS = 2
 PLANTED = {"import_limit_kw = 220.0": 217.31415926535898, "capacity_kwh = 60.0": 61.803398874989484}
 """Private limits of the cars' community, of which none binds: a limit that does is seen as a boundary value."""
 KW_PER_MW = 1000.0
@@ -71,6 +72,7 @@ def apart(mpirun, tmp_path_factory) -> Apart:
             file.unlink()
     for old, planted in PLANTED.items():
         edit(f"agents/{CARS}.toml", old, f"{old.split(' =')[0]} = {planted!r}")(case)
+    edit(CASE_FILE, "solve_ms = 6.0", "solve_ms = 0.1")(case)  # of the transmission operator: the communities part
     loaded = load_case(str(case))
     sides = split(loaded.couplings)
     placement = balance(loaded.solve_weights(), (sides.first, sides.second), RANKS)
