@@ -240,6 +240,8 @@ def _besides(line: dict[str, Any]) -> str:
         return "which agents it owns and a fingerprint of the couplings" if about else "start"
     if kind == Kind.STOP.name:
         return "end"
+    if kind == Kind.CALL.name:
+        return "checkpoints (iteration, fingerprints of the agents' own files)"
     if about != "report":
         return "error"
     try:

@@ -73,7 +73,9 @@ class MpiTransport:
         self.rank, self.ranks = comm.Get_rank(), comm.Get_size()
         self.traffic = Traffic()
         self.has_result = self.keep_going = False
-        self._comm, self._deadline = comm, deadline_seconds + (LONGER_SECONDS if self.rank else 0.0)
+        self._comm, self._deadline = comm, deadline_seconds
+        if self.rank:
+            self._deadline += min(LONGER_SECONDS, deadline_seconds)
         self.transcript = transcript
         self._others, self._dropped = list(range(1, self.ranks)), []
         self._sends: list[tuple[MPI.Request, bytes, int]] = []
@@ -404,7 +406,8 @@ def abort_on_exception(comm: MPI.Intracomm) -> Iterator[None]:
         with _deaf_to_interrupts(comm.Get_rank() != 0):
             yield
     except TransportError as error:
-        _abort(comm, f"rank {comm.Get_rank()}: {error}", error.exit_code)
+        words = str(error)
+        _abort(comm, words if words.startswith("rank ") else f"rank {comm.Get_rank()}: {words}", error.exit_code)
         raise
     except (TielineError, SystemExit):
         raise

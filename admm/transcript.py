@@ -13,7 +13,8 @@ file it is, the last one that the run is over; between them:
     fields      {field: shape}; each number takes 8 bytes, so header, fields and text are the whole message
     costs, bounds       of ANSWERs: how many of its items tell a cost, a bound (the others hold a 0 there)
     text, text_is       the first TEXT_KEPT characters of the text, and what it is: "reason" (why an answer is
-                        unusable), "error", "couplings" (a fingerprint of them), "report" (what a rank tells besides)
+                        unusable), "error", "couplings" (a fingerprint of them), "report" (what a rank tells besides),
+                        "call" (of checkpoints: which iteration, and the SHA-256 of each agent's own file)
     sha256      of the whole message, so that a copy of it kept elsewhere can be compared
 
 Values are not written down. What numbers mean: `admm.wire`; in words: `tieline audit`.
@@ -120,7 +121,7 @@ def _what(message: Message) -> str:
     """What the text of a message is."""
     if message.kind is Kind.TEXT:
         return "error" if message.flags & wire.ERROR else "report"
-    return "reason" if message.kind is Kind.ANSWER else "couplings"
+    return {Kind.ANSWER: "reason", Kind.CALL: "call"}.get(message.kind, "couplings")
 
 
 def _rank_of(path: Path) -> int:

@@ -58,7 +58,8 @@ def leaked(sent: Iterable[bytes], private: Iterable[float]) -> set[float]:
     data, found = b"\n".join(sent), set()
     for number in private:
         doubles = [struct.pack("<d", sign * number / unit) for sign in (1, -1) for unit in (1.0, KW_PER_MW)]
-        if any(double in data for double in doubles) or f"{number:g}".encode() in data:
+        word = rb"(?<![\d.])%s(?![\d.e])" % re.escape(f"{number:g}").encode()
+        if any(double in data for double in doubles) or re.search(word, data):
             found.add(number)
     return found
 

@@ -156,7 +156,7 @@ def test_agents_on_other_ranks_really_work_at_the_same_time(mpirun) -> None:
     ("ranks", "program", "code", "words"),
     [
         (3, "hang", 75, "rank 0: rank 2 was not heard of with the answer of agent 'up' for 0.5 s"),
-        (2, "silence", 75, "rank 1: rank 0 was not heard of for 0.5 s"),
+        (2, "silence", 75, "rank 1: rank 0 was not heard of for 1 s"),
         (2, "crash", 1, "ZeroDivisionError: by zero"),
         (2, "infeasible", 4, ""),
     ],

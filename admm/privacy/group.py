@@ -25,13 +25,23 @@ group cannot give.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from admm.errors import InputError, TransportError
-from admm.interfaces import Agent, AgentBoundary, Answer, AnswerStatus, Question, Traffic, Transport, check_answer_fits
+from admm.interfaces import (
+    Agent,
+    AgentBoundary,
+    Answer,
+    AnswerStatus,
+    Question,
+    Traffic,
+    Transport,
+    check_answer_fits,
+    no_calls,
+)
 from admm.privacy.masks import LOW, STEP, Masks, from_fixed, to_fixed
 from admm.transcript import Transcript
 
@@ -252,8 +262,25 @@ class MaskedTransport:
     def refuse(self, error: Exception) -> None:
         self.inner.refuse(error)
 
-    def serve(self) -> None:
-        self.inner.serve()
+    @property
+    def keep_going(self) -> bool:
+        """Never: without one member's mask nobody can read the sum."""
+        return False
+
+    @keep_going.setter
+    def keep_going(self, wanted: bool) -> None:
+        if wanted:
+            raise InputError("settings: on_lost_agent 'freeze' and groups with masks exclude each other; use 'stop'")
+
+    def call(self, text: str, called: Callable[[str], str]) -> list[str]:
+        """Raises InputError: how a group shares a sum among its members is in no checkpoint."""
+        raise InputError("a run with groups of masked members keeps no checkpoints; leave them out")
+
+    def serve(self, called: Callable[[str], str] = no_calls) -> None:
+        self.inner.serve(called)
+
+    def end_all(self, code: int) -> None:
+        self.inner.end_all(code)
 
     def finish(self, has_result: bool) -> None:
         self.inner.finish(has_result)
