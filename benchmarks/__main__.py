@@ -27,6 +27,7 @@ COMMANDS = {
     "market_gates": ("benchmarks.market_gates", "run_market_gates", "every gate of a day, warm and cold"),
     "faults": ("benchmarks.faults", "run_faults", "what becomes of a run when something goes wrong"),
     "time_by_rank": ("benchmarks.time_by_rank", "run_time_by_rank", "where the wall time goes on 1 to 11 ranks"),
+    "fuzz": ("benchmarks.fuzz", "run_fuzz", "bad input of every kind: each ends in a result or one line of ours"),
 }
 
 

@@ -1,0 +1,371 @@
+"""Subjects that read files: cases, grids, former results, scenarios; and the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import chdir
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import h5py
+import numpy as np
+
+from admm.couplings import Layout
+from admm.initial import warm_start
+from admm.output import BOUNDARY, SUMMARY, read_former
+from benchmarks.fuzz_base import (
+    Files,
+    agent_pairs,
+    case_files,
+    pandapipes_json,
+    pandapower_json,
+    write_files,
+)
+from benchmarks.fuzz_checks import Fault, check_output, command, ended
+from benchmarks.fuzz_inputs import (
+    TEXTS,
+    mutated_bytes,
+    mutated_csv,
+    mutated_text,
+    mutated_tree,
+    toml_text,
+)
+from networks.case import Case, load_case
+from networks.case_file import CASE_FILE
+from networks.market.scenarios import ScenarioFile
+
+BY_CHECK, BY_RUN, BY_MARKET = 0.12, 0.03, 0.003
+"""Shares of the cases that go through a whole command; the others only load, which is where most bad input ends."""
+NO_FILE = 0.03
+"""Share of the cases in which something else is where the file was: nothing, an empty file, a folder, any bytes."""
+
+
+class CaseFiles:
+    """A small case with one of its files spoilt. kinds: of cases, see `fuzz_base`; part: which files of them."""
+
+    def __init__(self, folder: Path, part: str, kinds: tuple[str, ...] = ("electric", "hubs", "market")) -> None:
+        self._part, self._out = part, folder / "out"
+        self._cases: list[tuple[Path, dict[str, Any], Files]] = []
+        for kind in kinds:
+            bundle, upstream = ("electric", True) if kind == "market" else (kind, False)
+            for number, pair in enumerate(agent_pairs(bundle)):
+                tree, files = case_files(bundle, pair, upstream)
+                write_files(folder / f"{kind}-{number}", files)
+                self._cases.append((folder / f"{kind}-{number}", tree, files))
+
+    def attempt(self, draw: Random) -> str:
+        case, tree, files = draw.choice(self._cases)
+        name = draw.choice([name for name in files if name.startswith(self._part)])
+        try:
+            _spoil(case / name, files[name], tree if name == CASE_FILE else None, draw)
+            return self._use(case, name, draw)
+        finally:
+            _restore(case / name, files[name])
+
+    def _use(self, case: Path, name: str, draw: Random) -> str:
+        variant = ":late" if draw.random() < 0.05 else ""
+        chance = draw.random()
+        if chance < BY_MARKET and case.name.startswith("market"):
+            return self._run("market", case, "--max-iterations", "2")
+        if chance < BY_RUN:
+            return self._run("run", case, "--max-iterations", draw.choice(("1", "3", "30")))
+        if chance < BY_RUN + BY_CHECK:
+            return command(["check", f"{case}{variant}"])
+        own = Path(name).stem if name.startswith("agents/") else None
+        return ended(lambda: build(f"{case}{variant}", own))
+
+    def _run(self, what: str, case: Path, *options: str) -> str:
+        try:
+            outcome = command([what, str(case), "--out", str(self._out), *options])
+            if what == "run":
+                check_output(self._out, outcome)
+            return outcome
+        finally:
+            shutil.rmtree(self._out, ignore_errors=True)
+
+
+def build(case: str, own: str | None = None) -> Case:
+    """Load a case and make its agents fit their couplings; own: only this agent."""
+    found = load_case(case)
+    layout = Layout(found.couplings)
+    for name in [own] if own in found.agents else found.agents:
+        found.build_agent(name).prepare(layout.boundary(name))
+    return found
+
+
+def _spoil(path: Path, text: str, tree: dict[str, Any] | None, draw: Random) -> None:
+    if draw.random() < NO_FILE:
+        path.unlink()
+        if draw.random() < 0.3:
+            path.mkdir()
+        elif draw.random() < 0.8:
+            path.write_bytes(draw.choice((b"", bytes(50), bytes(range(256)), draw.randbytes(300))))
+    elif path.suffix == ".csv":
+        path.write_bytes(mutated_csv(text, draw))
+    elif draw.random() < 0.3:
+        path.write_bytes(mutated_text(text, draw))
+    else:
+        found = mutated_tree(tree if tree is not None else _toml(text), draw)
+        path.write_text(toml_text(found), encoding="utf-8", errors="replace")
+
+
+def _restore(path: Path, text: str) -> None:
+    if path.is_dir():
+        path.rmdir()
+    path.write_text(text, encoding="utf-8")
+
+
+def _toml(text: str) -> dict[str, Any]:
+    import tomllib
+
+    return tomllib.loads(text)
+
+
+class GridFile:
+    """A network of pandapower or pandapipes in JSON, spoilt; strings in it that are JSON are spoilt inside, too."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._path = folder / f"{kind}.json"
+        text = pandapower_json() if kind == "pandapower" else pandapipes_json()
+        self._text, self._tree = text, _opened(json.loads(text))
+        self._readers = _readers(kind)
+
+    def attempt(self, draw: Random) -> str:
+        if draw.random() < 0.25:
+            self._path.write_bytes(mutated_text(self._text, draw))
+        else:
+            text = json.dumps(_closed(mutated_tree(self._tree, draw)), default=str)
+            self._path.write_text(text, encoding="utf-8", errors="replace")
+        return ended(lambda: draw.choice(self._readers)(self._path))
+
+
+def _readers(kind: str) -> list[Any]:
+    if kind == "pandapower":
+        from networks.pandapower_import import feeder_from_pandapower, transmission_from_pandapower
+
+        return [feeder_from_pandapower, feeder_from_pandapower, transmission_from_pandapower]
+    from networks.pandapipes_import import gas_from_pandapipes
+
+    return [gas_from_pandapipes]
+
+
+WAS_TEXT = "was text"
+
+
+def _opened(tree: Any) -> Any:
+    """With strings that are JSON themselves as trees under a key of their own."""
+    if isinstance(tree, dict):
+        return {key: _opened(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_opened(value) for value in tree]
+    return {WAS_TEXT: _opened(json.loads(tree))} if isinstance(tree, str) and tree[:1] in ("{", "[") else tree
+
+
+def _closed(tree: Any) -> Any:
+    """What `_opened` has opened, as text again."""
+    if isinstance(tree, dict):
+        if list(tree) == [WAS_TEXT]:
+            return json.dumps(_closed(tree[WAS_TEXT]), default=str)
+        return {str(key): _closed(value) for key, value in tree.items()}
+    return [_closed(value) for value in tree] if isinstance(tree, list) else tree
+
+
+class Results:
+    """The output folder of a former run, damaged or made up, read back for a warm start."""
+
+    def __init__(self, folder: Path) -> None:
+        self._case, self._out, self._new = folder / "case", folder / "former", folder / "new"
+        _, files = case_files("electric", agent_pairs("electric")[1])
+        write_files(self._case, files)
+        outcome = command(["run", str(self._case), "--out", str(self._out), "--max-iterations", "3"])
+        if outcome != "exit 3":
+            raise Fault(f"the valid run ended with {outcome}")
+        self._kept = {name: (self._out / name).read_bytes() for name in (SUMMARY, BOUNDARY)}
+        self._couplings = load_case(str(self._case)).couplings
+
+    def attempt(self, draw: Random) -> str:
+        for name, content in self._kept.items():
+            (self._out / name).write_bytes(content)
+        kind = draw.randrange(6)
+        if kind <= 2:
+            (self._out / BOUNDARY).write_bytes(mutated_bytes(self._kept[BOUNDARY], draw))
+        elif kind <= 4:
+            with h5py.File(self._out / BOUNDARY, "r+") as file:
+                for _ in range(draw.randint(1, 3)):
+                    _spoil_hdf5(file, draw)
+        else:
+            self._spoil_summary(draw)
+        if draw.random() < 0.01:
+            return self._run(draw)
+        return ended(self._read)
+
+    def _spoil_summary(self, draw: Random) -> None:
+        text = self._kept[SUMMARY].decode()
+        if draw.random() < 0.4:
+            (self._out / SUMMARY).write_bytes(mutated_text(text, draw))
+        else:
+            text = json.dumps(mutated_tree(json.loads(text), draw), default=str)
+            (self._out / SUMMARY).write_text(text, encoding="utf-8", errors="replace")
+
+    def _read(self) -> None:
+        former = read_former(self._out)
+        former.check_step(60)
+        shift = former.shift_to(former.start)
+        warm_start(former.boundary, self._couplings, shift, former.periods_per_day)
+
+    def _run(self, draw: Random) -> str:
+        shift = draw.choice(([], ["--shift", draw.choice(("-3", "1000000000000", "٣"))]))  # noqa: RUF001
+        options = ["--warm-start", str(self._out), "--max-iterations", "1", *shift]
+        try:
+            outcome = command(["run", str(self._case), "--out", str(self._new), *options])
+            check_output(self._new, outcome)
+            return outcome
+        finally:
+            shutil.rmtree(self._new, ignore_errors=True)
+
+
+def _spoil_hdf5(file: h5py.File, draw: Random) -> None:
+    """One array, group or attribute gone, or something else in its place."""
+    names: list[str] = []
+    file.visit(names.append)
+    if not names:
+        return
+    name = draw.choice(names)
+    change = draw.randrange(7)
+    if change == 0:
+        del file[name]
+    elif change == 1:
+        _spoil_attribute(file[name], draw)
+    elif change == 2:
+        file.move(name, f"{name}{draw.choice(('x', 'é', ' '))}" if draw.random() < 0.7 else "elsewhere")
+    else:
+        del file[name]
+        _put(file, name, change, draw)
+
+
+def _put(file: h5py.File, name: str, change: int, draw: Random) -> None:
+    if change == 3:
+        file[name] = draw.choice((h5py.SoftLink("/nowhere"), h5py.SoftLink("/"), h5py.ExternalLink("no.h5", "/")))
+    elif change == 4:
+        file[name] = np.dtype("f8")
+    elif change == 5:
+        file.create_group(name)
+    else:
+        shapes = ((), (0,), (1,), (7,), (8,), (8, 1), (2**40,))
+        kinds = ("f8", "f4", "i8", "u1", "c16", "S3", h5py.string_dtype(), [("a", "f8")], "?", h5py.ref_dtype, "f8")
+        data = file.create_dataset(name, draw.choice(shapes), draw.choice(kinds), chunks=None)
+        if data.size == 8 and data.dtype.kind == "f":
+            data[...] = draw.choice((np.nan, np.inf, 1e308, -1e30, 0.0))
+
+
+def _spoil_attribute(found: h5py.Group | h5py.Dataset, draw: Random) -> None:
+    key = draw.choice((*found.attrs, "unit", "scale", "penalty"))
+    kinds = (1.5, -1.0, np.nan, "MW", "", b"\xff", np.zeros(8), np.ones(8), h5py.Empty("f8"), np.array(["a"], "S1"), True)
+    if draw.random() < 0.2:
+        found.attrs.pop(key, None)
+    else:
+        found.attrs[key] = draw.choice(kinds)
+
+
+class Scenarios:
+    """Scenario files of the market."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._case, self._out = folder / "scenario.csv", folder / "case", folder / "out"
+        tree, files = case_files("electric", agent_pairs("electric")[2], upstream=True)
+        write_files(self._case, files)
+        self._text, self._horizon = files["profiles/public.csv"], load_case(str(self._case)).horizon
+        self._names = self._text.split("\n", 1)[0].split(",")[1:]
+
+    def attempt(self, draw: Random) -> str:
+        self._path.write_bytes(mutated_csv(self._text, draw))
+        if draw.random() > 0.01:
+            return ended(lambda: self._read(draw))
+        try:
+            given = ["--scenario", str(self._path), "--max-iterations", "1"]
+            return command(["market", str(self._case), "--out", str(self._out), *given])
+        finally:
+            shutil.rmtree(self._out, ignore_errors=True)
+
+    def _read(self, draw: Random) -> None:
+        found = ScenarioFile(self._path, self._horizon)
+        found.check_names(self._names)
+        forecast = np.ones(self._horizon.periods)
+        for name in self._names:
+            values = found.at_gate(name, forecast, draw.randrange(self._horizon.periods + 1))
+            if values.shape != forecast.shape or not np.isfinite(values).all():
+                raise Fault(f"the scenario gives {values} for {name}")
+
+
+COMMANDS = (
+    ("run", "CASE", "--penalty", "adaptive", "--max-iterations", "1", "--out", "out"),
+    ("run", "CASE:late", "--scheme", "memory", "--lead", "dso", "--max-iterations", "1", "--tolerance", "0.1"),
+    ("run", "CASE", "--acceleration", "anderson:5", "--max-iterations", "2", "--time-limit", "5", "--deadline", "9"),
+    ("run", "CASE", "--qp-solver", "piqp", "--max-iterations", "1", "--optimality-tolerance", "1e-3"),
+    ("run", "CASE", "--warm-start", "former", "--shift", "-3", "--max-iterations", "1"),
+    ("centralised", "CASE", "--out", "central"),
+    ("market", "CASE", "--draw", "1", "--seed", "2", "--scenario", "s.csv", "--max-iterations", "1", "--out", "m"),
+    ("check", "CASE"),
+    ("cases",),
+    ("--version",),
+)
+WORDS = (
+    *(text for text in TEXTS if "\0" not in text),
+    "--",
+    "-x",
+    "--no-such",
+    "--max-iterations",
+    "-1",
+    "1e400",
+    "٣",  # noqa: RUF001
+    "²",
+    "9" * 5000,
+    "classical:-1",
+    "classical:nan",
+    "anderson:0",
+    "anderson:1e9",
+    "relaxation:9",
+    "undecodable \udcff",
+    ":",
+    "CASE:",
+    "--out=",
+    "--penalty=classical:1e-300",
+    "--out=a/b/c",
+)
+
+
+class CommandLine:
+    """Arguments left out, doubled, exchanged or made up, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._work = folder / "a" / "b" / "work"
+        _, files = case_files("electric", agent_pairs("electric")[3])
+        self._case = folder / "case"
+        write_files(self._case, files)
+        self._work.mkdir(parents=True)
+
+    def attempt(self, draw: Random) -> str:
+        words = list(draw.choice(COMMANDS))
+        for _ in range(draw.randint(1, 3)):
+            at = draw.randrange(len(words) + 1)
+            change = draw.randrange(4)
+            if change == 0:
+                words[at : at + 1] = []
+            elif change == 1:
+                words.insert(at, draw.choice(WORDS))
+            elif change == 2:
+                words.insert(at, draw.choice(draw.choice(COMMANDS)))
+            else:
+                words[at : at + 1] = [draw.choice(WORDS)]
+        words = [word.replace("CASE", str(self._case)) for word in words]
+        with chdir(self._work):
+            try:
+                return command(words)
+            finally:
+                for left in os.listdir("."):
+                    shutil.rmtree(left) if os.path.isdir(left) else os.unlink(left)
+
+

@@ -1,0 +1,44 @@
+"""What is fuzzed, by name, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from benchmarks.fuzz_api import Agents, Messages, Programs
+from benchmarks.fuzz_checks import Subject
+from benchmarks.fuzz_files import CaseFiles, CommandLine, GridFile, Results, Scenarios
+from networks.case_file import CASE_FILE
+
+
+class Entry(NamedTuple):
+    """share: of all cases. make: the subject, given a folder of its own. words: what is spoilt."""
+
+    share: float
+    make: Callable[[Path], Subject]
+    words: str
+
+
+SUBJECTS: dict[str, Entry] = {
+    "case file": Entry(0.12, lambda at: CaseFiles(at, CASE_FILE), "case.toml"),
+    "agent files": Entry(0.14, lambda at: CaseFiles(at, "agents/"), "agents/NAME.toml and agents/NAME.csv"),
+    "profiles": Entry(0.06, lambda at: CaseFiles(at, "profiles/"), "profiles/public.csv"),
+    "feeder": Entry(0.08, lambda at: CaseFiles(at, "feeder/"), "bus.csv, branch.csv"),
+    "transmission": Entry(0.04, lambda at: CaseFiles(at, "grid/", ("market",)), "bus.csv, branch.csv, gen.csv"),
+    "gas grid": Entry(0.06, lambda at: CaseFiles(at, "gas/", ("hubs",)), "node.csv, pipe.csv, gate.csv"),
+    "pandapower": Entry(0.04, lambda at: GridFile(at, "pandapower"), "a feeder or grid in JSON"),
+    "pandapipes": Entry(0.04, lambda at: GridFile(at, "pandapipes"), "a gas grid in JSON"),
+    "results": Entry(0.10, Results, "boundary.h5 and summary.json, read for a warm start"),
+    "messages": Entry(0.12, Messages, "what ranks send each other"),
+    "programs": Entry(0.08, Programs, "QuadraticProgram, Coupling, Quantity, Settings"),
+    "agents": Entry(0.06, Agents, "answers of agents, and what they raise"),
+    "scenarios": Entry(0.04, Scenarios, "scenario files of the market"),
+    "command line": Entry(0.02, CommandLine, "arguments of tieline"),
+}
+
+
+def draw_for(seed: int, subject: str, number: int) -> Random:
+    """What one case is drawn from: the same for the same seed, whatever ran before."""
+    return Random(f"{seed}/{subject}/{number}")
