@@ -22,7 +22,9 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as every other error does."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"tieline: {message}; see '{self.prog} --help'\n")
+        from admm.errors import one_line
+
+        self.exit(2, f"tieline: {one_line(message)}; see '{self.prog} --help'\n")
 
 
 def whole_number(text: str) -> int:

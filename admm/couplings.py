@@ -14,6 +14,10 @@ import numpy as np
 
 from admm.errors import InputError
 from admm.interfaces import AgentBoundary
+from admm.values import is_finite, is_name, is_whole
+
+MOST_PERIODS = 1_000_000
+"""A year by the half minute; arrays of a length that is a mistake are not made."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,16 @@ class Quantity:
     price_scale: float = 50.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.periods, bool) or not isinstance(self.periods, (int, np.integer)) or self.periods < 1:
+        if not is_name(self.name) or not isinstance(self.unit, str):
+            raise InputError(f"quantity {self.name!r}: name and unit are {self.name!r} and {self.unit!r}, expected text")
+        if not is_whole(self.periods) or not 1 <= self.periods <= MOST_PERIODS:
             raise InputError(
-                f"quantity '{self.name}': periods is {self.periods!r}, expected a whole number of at least 1"
+                f"quantity '{self.name}': periods is {self.periods!r}, "
+                f"expected a whole number of at least 1 and at most {MOST_PERIODS}"
             )
         for key in ("scale", "price_scale"):
             value = getattr(self, key)
-            if not isinstance(value, (int, float, np.number)) or not np.isfinite(value) or value <= 0:
+            if not is_finite(value) or value <= 0:
                 raise InputError(f"quantity '{self.name}': {key} is {value!r}, expected a finite number above 0")
 
 
@@ -56,9 +63,12 @@ class Coupling:
 
     def __init__(self, name: str, lower: str, upper: str, quantities: Iterable[Quantity]) -> None:
         for key, value in (("name", name), ("lower", lower), ("upper", upper)):
-            if not isinstance(value, str) or not value:
+            if not is_name(value):
                 raise InputError(f"coupling {name!r}: {key} is {value!r}, expected a name")
-        quantities = tuple(quantities)
+        quantities = tuple(quantities) if isinstance(quantities, Iterable) else (quantities,)
+        for quantity in quantities:
+            if not isinstance(quantity, Quantity):
+                raise InputError(f"coupling '{name}': quantities holds {quantity!r}, expected admm.Quantity objects")
         if lower == upper:
             raise InputError(f"coupling '{name}': lower and upper are both '{lower}', expected two agents")
         if not quantities:

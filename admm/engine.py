@@ -36,6 +36,8 @@ def solve(
     """
     settings, transport = settings or Settings(), transport or InProcessTransport()
     try:
+        if not isinstance(settings, Settings):
+            raise InputError(f"settings is {type(settings).__name__}, expected an admm.Settings")
         sides = split(couplings, relay_all=settings.relay_all)
         layout = Layout(sides.couplings)
         owned = _owned_agents(agents, layout, sides, transport)
@@ -67,6 +69,8 @@ def _boundary_as_given(name: str, layout: Layout) -> AgentBoundary:
 
 def _owned_agents(agents: Mapping[str, Agent], layout: Layout, sides: Sides, transport: Transport) -> dict[str, Agent]:
     """The agents of this rank, relays among them, each checked."""
+    if not isinstance(agents, Mapping):
+        raise InputError(f"agents is {type(agents).__name__}, expected a dictionary {{name: agent}}")
     owned = dict(agents)
     for name, agent in owned.items():
         check_is_agent(name, agent)

@@ -1,14 +1,21 @@
 """The errors that Tieline raises on purpose; the command line turns each into its exit code."""
 
 
+LONGEST_MESSAGE = 4000
+"""Characters; a longer message loses its middle, as what to try stands at its end."""
+
+
 class TielineError(Exception):
-    """Base of every error that Tieline raises on purpose.
+    """Base of every error that Tieline raises on purpose. Its text is one printable line, whatever input it quotes.
 
     said_elsewhere: every rank raises an error that ends a run; it is set on all but the one that says so.
     """
 
     exit_code = 1
     said_elsewhere = False
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class InputError(TielineError, ValueError):
@@ -33,3 +40,11 @@ class TransportError(TielineError):
     """An answer did not come, came late, or was malformed."""
 
     exit_code = 75
+
+
+def one_line(text: str) -> str:
+    """The text with escapes for line breaks and whatever else would not show, such as a terminal's control codes."""
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    half = LONGEST_MESSAGE // 2
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"

@@ -34,6 +34,8 @@ class Sides:
 
 def split(couplings: Sequence[Coupling], relay_all: bool = False) -> Sides:
     """Find the two sides; with `relay_all`, put a relay on every coupling (general-form consensus)."""
+    if not isinstance(couplings, Sequence):
+        raise InputError(f"couplings is {type(couplings).__name__}, expected a list of admm.Coupling objects")
     _check_names(couplings)
     relayed = list(couplings) if relay_all else _odd_couplings(couplings)
     relays: dict[str, Coupling] = {}
@@ -60,6 +62,8 @@ def given_name(coupling: str) -> str:
 def _check_names(couplings: Sequence[Coupling]) -> None:
     """Names of relays and of halves are reserved, and names are paths in the output files."""
     for coupling in couplings:
+        if not isinstance(coupling, Coupling):
+            raise InputError(f"couplings hold {coupling!r}, expected admm.Coupling objects")
         for name in (coupling.name, *(quantity.name for quantity in coupling.quantities)):
             if "/" in name or name == ".":
                 raise InputError(f"coupling '{coupling.name}': '{name}' is not allowed as a name: leave out '/'")

@@ -12,6 +12,7 @@ from admm.errors import InputError
 from admm.graph import given_name
 from admm.penalty import PenaltyPolicy
 from admm.state import BoundaryResult, Settings, State
+from admm.values import is_whole
 
 ByName = dict[str, dict[str, np.ndarray]]
 """{coupling: {quantity: array (periods,)}}"""
@@ -89,8 +90,7 @@ def warm_start(
 
 
 def _check_shift(shift: int) -> None:
-    whole = isinstance(shift, (int, np.integer)) and not isinstance(shift, bool)
-    if not whole or abs(shift) > LARGEST_SHIFT:
+    if not is_whole(shift) or abs(shift) > LARGEST_SHIFT:
         raise InputError(
             f"warm start: the shift is {shift!r}, expected a whole number of periods up to {LARGEST_SHIFT:g}"
         )
@@ -149,7 +149,10 @@ def _checked(values: np.ndarray, block: Block, key: str) -> np.ndarray:
     """The values of one quantity as an array (periods,) of finite numbers, above 0 for a penalty."""
     where = f"settings: {key} of '{given_name(block.coupling.name)}', '{block.quantity.name}'"
     shape = (block.quantity.periods,)
-    array = np.asarray(values, dtype=float)
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{where} is {type(values).__name__}, expected {shape[0]} finite numbers") from None
     if array.shape != shape or not np.isfinite(array).all():
         raise InputError(f"{where} has shape {array.shape}, expected {shape} finite numbers")
     if key == "initial_penalty" and (array <= 0).any():

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from admm.errors import InputError, SolverError, TielineError
+from admm.values import is_number
 
 if TYPE_CHECKING:
     from admm.transcript import Transcript
@@ -112,6 +113,11 @@ class Answer:
     model_error: float = 0.0
     solve_seconds: float = 0.0
     inner_iterations: int = 0
+
+
+OPTIONAL_SCALARS = ("cost_eur", "bound_eur")
+SCALARS = (*OPTIONAL_SCALARS, "model_error", "solve_seconds", "inner_iterations")
+"""Of an answer; the optional ones may be None."""
 
 
 @runtime_checkable
@@ -216,22 +222,47 @@ def check_answer_fits(name: str, answer: Answer, size: int) -> None:
 
     Raises InputError (not an answer, wrong shape), SolverError (a number that is not finite).
     """
-    if not isinstance(answer, Answer):
-        raise InputError(f"agent '{name}': answer is {type(answer).__name__}, expected an admm.Answer")
+    fault = answer_fault(answer)
+    if fault is not None:
+        raise InputError(f"agent '{name}': {fault}")
     if not answer.status.usable:
         return
     if np.shape(answer.values) != (size,):
         raise InputError(f"agent '{name}': answer has shape {np.shape(answer.values)}, expected {(size,)}")
-    for label in ("values", "cost_eur", "bound_eur", "model_error"):
+    for label in ("values", *SCALARS):
         value = getattr(answer, label)
         if value is not None and not np.isfinite(value).all():
             raise SolverError(f"agent '{name}': answer.{label} has a value that is not a finite number")
+
+
+def answer_fault(answer: object) -> str | None:
+    """What is of the wrong type in an answer, whoever gave it and whatever its size; None if nothing is."""
+    if not isinstance(answer, Answer):
+        return f"answer is {type(answer).__name__}, expected an admm.Answer"
+    if not isinstance(answer.status, AnswerStatus):
+        return f"answer.status is {answer.status!r}, expected an admm.AnswerStatus"
+    if not isinstance(answer.reason, str):
+        return f"answer.reason is {type(answer.reason).__name__}, expected text"
+    for label in SCALARS:
+        value = getattr(answer, label)
+        if not is_number(value) and not (value is None and label in OPTIONAL_SCALARS):
+            return f"answer.{label} is {type(value).__name__}, expected a number"
+    if answer.status.usable and not _is_array_of_numbers(answer.values):
+        return f"answer.values is {type(answer.values).__name__}, expected an array of numbers"
+    return None
+
+
+def _is_array_of_numbers(values: object) -> bool:
+    try:
+        return np.asarray(values).dtype.kind in "fiu"
+    except (TypeError, ValueError, OverflowError):  # rows of different lengths, say
+        return False
 
 
 def timed_answer(agent: Agent, question: Question) -> Answer:
     """The agent's answer, with the time that it took where the agent does not say."""
     began = time.perf_counter()
     answer = agent.answer(question)
-    if isinstance(answer, Answer) and answer.solve_seconds == 0.0:
+    if answer_fault(answer) is None and answer.solve_seconds == 0.0:
         return replace(answer, solve_seconds=time.perf_counter() - began)
     return answer

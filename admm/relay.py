@@ -32,5 +32,6 @@ class RelayAgent:
 
 def check_is_agent(name: str, agent: object) -> None:
     """Raise InputError unless the object has the Agent protocol."""
-    if not isinstance(agent, Agent):
-        raise InputError(f"agent '{name}': {type(agent).__name__} lacks prepare, answer or solution")
+    if isinstance(agent, type) or not isinstance(agent, Agent):
+        what = f"the class {agent.__name__}" if isinstance(agent, type) else type(agent).__name__
+        raise InputError(f"agent '{name}': {what} is no object with prepare, answer and solution")

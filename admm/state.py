@@ -12,6 +12,7 @@ import numpy as np
 from admm.acceleration import acceleration_for
 from admm.errors import InputError
 from admm.penalty import policy_for
+from admm.values import is_finite, is_name, is_whole
 
 SCHEMES = {
     "two-block": ("admm.two_block", "TwoBlock"),
@@ -80,7 +81,7 @@ class Settings:
     on_lost_agent: str = "stop"
 
     def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
+        if not isinstance(self.scheme, str) or self.scheme not in SCHEMES:
             raise InputError(f"settings: scheme is {self.scheme!r}, expected one of {', '.join(SCHEMES)}")
         if self.on_lost_agent not in ON_LOST_AGENT:
             raise InputError(f"settings: on_lost_agent is {self.on_lost_agent!r}, expected stop or freeze")
@@ -88,22 +89,28 @@ class Settings:
             raise InputError(f"settings: on_lost_agent 'freeze' needs the scheme 'two-block', not '{self.scheme}'")
         acceleration_for(self.acceleration)
         policy_for(self.penalty)  # each run makes its own; a wrong name shows here
-        whole = isinstance(self.max_iterations, (int, np.integer)) and not isinstance(self.max_iterations, bool)
-        if not whole or self.max_iterations < 1:
+        if not is_whole(self.max_iterations) or self.max_iterations < 1:
             raise InputError(
                 f"settings: max_iterations is {self.max_iterations!r}, expected a whole number of at least 1"
             )
         for key in ("consensus_tolerance", "optimality_tolerance", "absolute_tolerance", "final_accuracy"):
             _check_positive(key, getattr(self, key))
-        if self.relative_tolerance != 0:
+        if not (is_finite(self.relative_tolerance) and self.relative_tolerance == 0):
             _check_positive("relative_tolerance", self.relative_tolerance)
         if self.time_limit_seconds is not None:
             _check_positive("time_limit_seconds", self.time_limit_seconds)
+        if self.callback is not None and not callable(self.callback):
+            raise InputError(f"settings: callback is {self.callback!r}, expected a function of a Progress, or None")
+        if not isinstance(self.lead, tuple | list) or not all(map(is_name, self.lead)):
+            raise InputError(f"settings: lead is {self.lead!r}, expected names of agents, such as ('dso',)")
+        for key in ("initial_price", "initial_values", "initial_penalty"):
+            given = getattr(self, key)
+            if not isinstance(given, Mapping) or not all(isinstance(of, Mapping) for of in given.values()):
+                raise InputError(f"settings: {key} is {given!r}, expected {{coupling: {{quantity: array (periods,)}}}}")
 
 
 def _check_positive(key: str, value: Any) -> None:
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not np.isfinite(value) or value <= 0:
+    if not is_finite(value) or value <= 0:
         raise InputError(f"settings: {key} is {value!r}, expected a finite number above 0")
 
 

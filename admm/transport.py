@@ -15,7 +15,17 @@ from dataclasses import replace
 import numpy as np
 
 from admm.errors import InfeasibleError, InputError, TielineError, TransportError
-from admm.interfaces import Agent, AgentBoundary, Answer, AnswerStatus, Question, Traffic, no_calls, timed_answer
+from admm.interfaces import (
+    Agent,
+    AgentBoundary,
+    Answer,
+    AnswerStatus,
+    Question,
+    Traffic,
+    answer_fault,
+    no_calls,
+    timed_answer,
+)
 from admm.transcript import Transcript
 from admm.wire import answers_bytes, questions_bytes
 
@@ -48,9 +58,13 @@ def lost_answers(error: Exception, count: int) -> list[Answer]:
 
 
 def _kept(answer: Answer, entries: int) -> Answer:
-    if not isinstance(answer, Answer):
+    if answer_fault(answer) is not None:
         return answer  # whoever checks the answer says so
     return replace(answer, values=np.copy(answer.values) if answer.status.usable else np.zeros(entries))
+
+
+def _reason(answer: Answer) -> str:
+    return answer.reason if answer_fault(answer) is None else ""
 
 
 class InProcessTransport:
@@ -95,7 +109,7 @@ class InProcessTransport:
         else:
             answers = self._ask_threads(questions)
         for name, asked in questions.items():
-            entries, reasons = asked[0].price.size, [getattr(answer, "reason", "") for answer in answers[name]]
+            entries, reasons = asked[0].price.size, [_reason(answer) for answer in answers[name]]
             if self.transcript is not None:
                 key = (0, self._sequence, self._names.index(name))
                 self.transcript.answered(key, name, answers[name], entries)

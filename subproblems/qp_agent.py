@@ -103,6 +103,20 @@ class QPAgent:
         open_ends = np.full(self._at.size, INFINITE)
         self._l = np.concatenate([np.maximum(qp.l * self._e, -INFINITE), -open_ends])
         self._u = np.concatenate([np.minimum(qp.u * self._e, INFINITE), open_ends])
+        self._check_scaled()
+
+    def _check_scaled(self) -> None:
+        """Solvers take what is not finite for nothing in particular, and bounds of INFINITE for none."""
+        odd = (self._l >= INFINITE) | (self._u <= -INFINITE)
+        if odd.any():
+            row = int(np.argmax(odd))
+            found = f"{self.qp.name}: {self.qp.row_label(row)} lies between {self.qp.l[row]:g} and {self.qp.u[row]:g}"
+            raise InputError(f"{found}, expected bounds below {INFINITE:g} times its scale; check the units")
+        for key, values in (("P", self._P.data), ("q", self._q), ("A", self._A.data)):
+            if not np.isfinite(values).all():
+                raise InputError(
+                    f"{self.qp.name}: {key} is no longer finite in scaled units; check the units and the scales"
+                )
 
     def update(self, qp: QuadraticProgram) -> None:
         """Take new numbers on the same pattern; the solver is kept and stays warm."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
 from admm import InputError
+from admm.values import is_finite
 
 INFINITE = 1e20
 """Bounds of at least this size count as none."""
@@ -72,19 +74,24 @@ class QuadraticProgram:
         for key, size in (("variable_scale", n), ("row_scale", m)):
             if getattr(self, key) is not None:
                 put(key, self._vector(key, size))
-        put("boundary", {tuple(key): self._positions(key, at) for key, at in dict(self.boundary).items()})
+        if not isinstance(self.boundary, Mapping):
+            raise self._error(f"boundary is {self.boundary!r}, expected {{(coupling, quantity): positions}}")
+        put("boundary", {key: self._positions(key, at) for key, at in self.boundary.items()})
+        if not is_finite(self.constant):
+            raise self._error(f"constant is {self.constant!r}, expected a finite number")
         self._check(n, m)
 
     def _error(self, message: str) -> InputError:
         return InputError(f"{self.name}: {message}")
 
     def _matrix(self, key: str) -> sp.csc_matrix:
+        given = getattr(self, key)
         try:
-            matrix = sp.csc_matrix(getattr(self, key), dtype=float, copy=True)
-        except (TypeError, ValueError):
-            raise self._error(
-                f"{key} is {type(getattr(self, key)).__name__}, expected a sparse matrix of numbers"
-            ) from None
+            _check_stored(given)
+            matrix = sp.csc_matrix(given, dtype=float, copy=True)
+        except (TypeError, ValueError, OverflowError) as error:
+            why = f" ({error})" if sp.issparse(given) else ""
+            raise self._error(f"{key} is {type(given).__name__}{why}, expected a sparse matrix of numbers") from None
         if not np.isfinite(matrix.data).all():
             raise self._error(f"{key} has an entry that is not a finite number")
         matrix.sum_duplicates()  # and sorts; solvers read the arrays as they stand
@@ -93,8 +100,9 @@ class QuadraticProgram:
     def _vector(self, key: str, size: int, infinite: bool = False) -> np.ndarray:
         value = getattr(self, key)
         try:
+            _check_real(value)
             array = np.array(value, dtype=float)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self._error(f"{key} is {type(value).__name__}, expected {size} numbers") from None
         if array.shape != (size,):
             raise self._error(f"{key} has shape {array.shape}, expected {(size,)}")
@@ -105,12 +113,16 @@ class QuadraticProgram:
     def _positions(self, key: tuple[str, str], at: np.ndarray) -> np.ndarray:
         if not (isinstance(key, tuple) and len(key) == 2 and all(isinstance(part, str) for part in key)):
             raise self._error(f"boundary key is {key!r}, expected (coupling, quantity)")
-        array = np.asarray(at)
+        try:
+            array = np.asarray(at)
+        except ValueError:  # rows of different lengths
+            array = np.empty((0, 0))
         if array.ndim != 1 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
             raise self._error(f"boundary {key} is {at!r}, expected a list of positions of variables")
         n = self.P.shape[0]
         if array.min() < 0 or array.max() >= n:
-            raise self._error(f"boundary {key} names position {array.max()}, expected 0 to {n - 1}")
+            odd = array.min() if array.min() < 0 else array.max()
+            raise self._error(f"boundary {key} names position {odd}, expected 0 to {n - 1}")
         return array.astype(np.int64)
 
     def _check(self, n: int, m: int) -> None:
@@ -163,6 +175,26 @@ class QuadraticProgram:
     def with_numbers(self, **changes: np.ndarray) -> QuadraticProgram:
         """The same program with other numbers; A may change in value, not in pattern."""
         return replace(self, **changes)
+
+
+def _check_real(given: Any) -> None:
+    """Raises TypeError for complex numbers, whose imaginary part a conversion would drop."""
+    kind = getattr(getattr(given, "dtype", None), "kind", "")
+    if kind in "cmM" and kind:
+        raise TypeError("expected real numbers")
+
+
+def _check_stored(given: Any) -> None:
+    """Raises ValueError where a sparse matrix's index arrays do not fit it: compiled code would read beyond them."""
+    _check_real(given)
+    if not sp.issparse(given):
+        return
+    if given.format in ("csc", "csr", "bsr"):
+        given.check_format(full_check=True)
+    elif given.format == "coo":
+        for index, size in zip(given.coords, given.shape, strict=True):
+            if index.size != given.data.size or (index.size and not 0 <= index.min() <= index.max() < size):
+                raise ValueError("an index is out of range")
 
 
 def _first_bad(array: np.ndarray) -> int:
