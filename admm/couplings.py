@@ -16,6 +16,8 @@ from admm.errors import InputError
 from admm.interfaces import AgentBoundary
 from admm.values import is_finite, is_name, is_whole
 
+SMALLEST_SCALE, LARGEST_SCALE = 1e-12, 1e12
+"""Squares and ratios of scales inside these stay far from where numbers overflow."""
 MOST_PERIODS = 1_000_000
 """A year by the half minute; arrays of a length that is a mistake are not made."""
 
@@ -46,6 +48,11 @@ class Quantity:
             value = getattr(self, key)
             if not is_finite(value) or value <= 0:
                 raise InputError(f"quantity '{self.name}': {key} is {value!r}, expected a finite number above 0")
+            if not SMALLEST_SCALE <= value <= LARGEST_SCALE:
+                raise InputError(
+                    f"quantity '{self.name}': {key} is {value!r}, expected a nominal size between "
+                    f"{SMALLEST_SCALE:g} and {LARGEST_SCALE:g}; choose another unit"
+                )
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from admm.errors import InputError
 from admm.state import BoundaryResult, Progress
+from admm.values import is_finite
 from admm.whole_file import write_whole
 
 FLUSH_EVERY = 20
@@ -94,7 +95,9 @@ def write_boundary(
 ) -> None:
     """Write /COUPLING/QUANTITY/{lower, upper, price}, arrays (periods,), each with its unit and sign.
 
-    The group's attributes: `scale`, a nominal size, and the last `penalty`, (periods,), where there was one.
+    The group's attributes: `scale`, a nominal size, the last `penalty`, (periods,), where there was one, and the `unit`
+    as text of fixed length for `read_boundary`: HDF5 may never come back from a text of variable length, which is
+    what users get at the arrays, in a damaged file.
 
     boundary: {coupling: {quantity: values}}, as `Result.boundary` has it.
     sign_words: {quantity: what a positive value means}; by default, that the lower agent takes it.
@@ -131,10 +134,30 @@ def _subgroup(group: h5py.Group, name: str) -> h5py.Group:
 
 def _read_quantity(group: h5py.Group, periods: int) -> BoundaryResult:
     arrays = {name: _read_array(group, name, periods) for name in ("lower", "upper", "price")}
-    unit = group["lower"].attrs.get("unit")
-    if not isinstance(unit, str):
-        raise InputError(f"{group.file.filename}: {group.name}/lower has the unit {unit!r}, expected a text such as MW")
-    return BoundaryResult(**arrays, unit=unit, scale=_read_scale(group), penalty=_read_penalty(group, periods))
+    return BoundaryResult(
+        **arrays, unit=_read_unit(group), scale=_read_scale(group), penalty=_read_penalty(group, periods)
+    )
+
+
+def _attribute(group: h5py.Group, name: str, kinds: str) -> Any:
+    """The value of an attribute, None where there is none; InputError unless its type is of these numpy kinds.
+
+    The type is looked at first: reading one of variable length may never come back.
+    """
+    if name not in group.attrs:
+        return None
+    found = group.attrs.get_id(name).dtype
+    if found.kind not in kinds:
+        raise InputError(f"{group.file.filename}: {group.name} has the {name} of type {found}, expected another type")
+    return group.attrs[name]
+
+
+def _read_unit(group: h5py.Group) -> str:
+    unit = _attribute(group, "unit", "S")
+    if not isinstance(unit, bytes):
+        where = f"{group.file.filename}: {group.name} has the unit {unit!r}"
+        raise InputError(f"{where}, expected a text of fixed length such as MW; run the former run again")
+    return unit.decode()
 
 
 def _read_array(group: h5py.Group, name: str, periods: int) -> np.ndarray:
@@ -152,16 +175,18 @@ def _read_array(group: h5py.Group, name: str, periods: int) -> np.ndarray:
 
 
 def _read_scale(group: h5py.Group) -> float:
-    scale = group.attrs.get("scale", 1.0)
-    if not isinstance(scale, (int, float, np.number)) or not (np.isfinite(scale) and scale > 0):
+    scale = _attribute(group, "scale", "fiu")
+    scale = 1.0 if scale is None else scale
+    if not is_finite(scale) or scale <= 0:
         raise InputError(f"{group.file.filename}: {group.name} has the scale {scale!r}, expected a number above 0")
     return float(scale)
 
 
 def _read_penalty(group: h5py.Group, periods: int) -> np.ndarray | None:
-    if "penalty" not in group.attrs:
+    found = _attribute(group, "penalty", "fiu")
+    if found is None:
         return None
-    penalty = np.asarray(group.attrs["penalty"])
+    penalty = np.asarray(found)
     good = penalty.shape == (periods,) and penalty.dtype.kind in "fiu"
     if not good or not (np.isfinite(penalty) & (penalty > 0)).all():
         where = f"{group.file.filename}: {group.name}, attribute penalty,"
@@ -176,6 +201,7 @@ def _write_quantity(group: h5py.Group, values: BoundaryResult, sign: str) -> Non
     if values.penalty is not None:
         group.attrs["penalty"] = values.penalty
     group.attrs["scale"] = float(values.scale)
+    group.attrs["unit"] = np.bytes_(values.unit.encode())
 
 
 def write_private(

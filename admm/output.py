@@ -5,6 +5,7 @@ Read back, it is where a later run starts.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -29,6 +30,7 @@ UNFINISHED = (".tmp", ".part")
 """Endings of files that a killed run may leave behind."""
 START_FORMAT = "%Y-%m-%dT%H:%MZ"
 """Of start_utc in the summary."""
+BOUNDARY_DIGEST = "boundary_sha256"
 MINUTES_A_DAY = 24 * 60
 PACKAGES = ("numpy", "scipy", "osqp", "piqp", "clarabel", "pandapower", "mpi4py", "h5py")
 
@@ -101,8 +103,13 @@ class OutputFolder:
             ) from None
 
     def complete(self, summary: dict[str, Any]) -> None:
-        """Write summary.json; `complete` is its last key."""
-        text = json.dumps({**summary, "complete": True}, indent=2, allow_nan=False)
+        """Write summary.json; `complete` is its last key.
+
+        With the SHA-256 of boundary.h5, if there is one: a later start from a damaged file is refused.
+        """
+        boundary = self / BOUNDARY
+        digest = {BOUNDARY_DIGEST: file_digest(boundary)} if boundary.is_file() else {}
+        text = json.dumps({**summary, **digest, "complete": True}, indent=2, allow_nan=False)
         write_whole(self / SUMMARY, f"{text}\n".encode())
 
 
@@ -189,6 +196,8 @@ def read_former(path: str | Path) -> FormerRun:
     if not path.is_dir():
         raise InputError(f"{path}: is no folder, expected the output folder of a completed run")
     summary = _read_summary(path / SUMMARY)
+    if BOUNDARY_DIGEST in summary and (path / BOUNDARY).is_file():
+        _check_digest(path / BOUNDARY, summary[BOUNDARY_DIGEST])
     periods = _number_in(summary, "periods", path)
     return FormerRun(
         path=path,
@@ -198,6 +207,22 @@ def read_former(path: str | Path) -> FormerRun:
         penalty=summary.get("penalty"),
         boundary=read_boundary(path / BOUNDARY, periods),
     )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal digits."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its rights") from None
+
+
+def _check_digest(path: Path, digest: Any) -> None:
+    if digest != file_digest(path):
+        raise InputError(
+            f"{path}: is not the file that its {SUMMARY} belongs to, or is damaged (its SHA-256 is another); "
+            "choose the folder of a completed run, or run that one again"
+        )
 
 
 def _read_summary(path: Path) -> dict[str, Any]:

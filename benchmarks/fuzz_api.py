@@ -15,7 +15,7 @@ import scipy.sparse as sp
 import admm
 from admm import wire
 from admm.interfaces import Answer, AnswerStatus, Question
-from benchmarks.fuzz_checks import Fault, ended
+from benchmarks.fuzz_checks import Fault, check_valid, ended
 from benchmarks.fuzz_inputs import NOT_FINITE, NUMBERS, bad_value, mutated_bytes
 from subproblems import QPAgent, QuadraticProgram
 
@@ -196,17 +196,21 @@ class Programs:
     """`QuadraticProgram`, `Coupling`, `Quantity` and `Settings` with parts that are wrong, and a short run of them."""
 
     def __init__(self, _: Any = None) -> None:
-        self._settings = [field.name for field in fields(admm.Settings) if field.name != "callback"]
+        self._settings = [field.name for field in fields(admm.Settings)]
+        good = {"hub": program_parts(), "dso": program_parts()}
+        quantity, coupling = {"name": "p_mw", "periods": 2}, {"name": "hub-dso", "lower": "hub", "upper": "dso"}
+        check_valid([ended(lambda: _solve(good, quantity, coupling, dict(FEW), solver)) for solver in ("osqp", "piqp")])
 
     def attempt(self, draw: Random) -> str:
         parts = {name: program_parts() for name in ("hub", "dso")}
         quantity: dict[str, Any] = {"name": "p_mw", "periods": 2, "unit": "MW", "scale": 1.0, "price_scale": 50.0}
         coupling: dict[str, Any] = {"name": "hub-dso", "lower": "hub", "upper": "dso"}
         settings: dict[str, Any] = dict(FEW)
+        left = list(parts["hub"])
         for _ in range(draw.randint(1, 2)):
             kind = draw.randrange(7)
             if kind <= 3:
-                key = draw.choice(list(parts["hub"]))
+                key = left.pop(draw.randrange(len(left)))
                 parts["hub"][key] = bad_part(parts["hub"][key], draw)
             elif kind == 4:
                 key = draw.choice(list(quantity))

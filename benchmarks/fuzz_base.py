@@ -162,7 +162,10 @@ def pandapipes_json() -> str:
         ),
         "ext_grid": (["junction", "p_bar", "t_k", "type", "in_service"], [[0, 4.0, 283.15, "pt", True]]),
         "sink": (["junction", "mdot_kg_per_s", "scaling", "in_service"], [[2, 0.01, 1.0, True]]),
-        "valve": (["junction", "element", "et", "opened", "loss_coefficient"], [[1, 0, "pi", True, 0.1]]),
+        "valve": (
+            ["junction", "element", "et", "opened", "loss_coefficient", "inner_diameter_mm"],
+            [[1, 0, "pi", True, 0.1, 147.2]],
+        ),
     }
     net: dict[str, Any] = {name: _frame(*table) for name, table in tables.items()}
     density = {"x_values": [273.0, 283.0, 293.0], "y_values": [0.733, 0.707, 0.683]}
@@ -200,4 +203,6 @@ def pandapower_json() -> str:
     for table in ("bus", "line", "trafo", "switch", "load", "sgen", "ext_grid", "poly_cost"):
         net[table] = net[table].dropna(axis=1, how="all")
     net.std_types = {kind: {} for kind in net.std_types}
+    for table in [name for name, value in net.items() if hasattr(value, "columns") and value.empty]:
+        del net[table]  # pandapower makes empty ones by itself
     return pandapower.to_json(net)

@@ -39,6 +39,13 @@ def ended(call: Callable[[], Any]) -> str:
     return "result"
 
 
+def check_valid(outcomes: Sequence[str]) -> None:
+    """Raises Fault unless good input is taken: bad input made from it would say nothing."""
+    for outcome in outcomes:
+        if outcome not in ("result", "exit 0", "exit 3"):
+            raise Fault(f"the valid input ended with {outcome}")
+
+
 def check_message(message: str) -> None:
     """One line that a terminal shows as it stands."""
     if not message.strip() or not message.isprintable() or len(message) > LONGEST_MESSAGE:

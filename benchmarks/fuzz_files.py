@@ -8,6 +8,7 @@ import shutil
 from contextlib import chdir
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -15,7 +16,7 @@ import numpy as np
 
 from admm.couplings import Layout
 from admm.initial import warm_start
-from admm.output import BOUNDARY, SUMMARY, read_former
+from admm.output import BOUNDARY, BOUNDARY_DIGEST, SUMMARY, file_digest, read_former
 from benchmarks.fuzz_base import (
     Files,
     agent_pairs,
@@ -24,7 +25,7 @@ from benchmarks.fuzz_base import (
     pandapower_json,
     write_files,
 )
-from benchmarks.fuzz_checks import Fault, check_output, command, ended
+from benchmarks.fuzz_checks import Fault, check_output, check_valid, command, ended
 from benchmarks.fuzz_inputs import (
     TEXTS,
     mutated_bytes,
@@ -54,6 +55,7 @@ class CaseFiles:
             for number, pair in enumerate(agent_pairs(bundle)):
                 tree, files = case_files(bundle, pair, upstream)
                 write_files(folder / f"{kind}-{number}", files)
+                check_valid([ended(lambda at=folder / f"{kind}-{number}": build(str(at)))])
                 self._cases.append((folder / f"{kind}-{number}", tree, files))
 
     def attempt(self, draw: Random) -> str:
@@ -124,22 +126,46 @@ def _toml(text: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
+FROM_JSON = 0.15
+"""Share of pandapower's networks that are read from a file, which takes it half a second."""
+
+
 class GridFile:
     """A network of pandapower or pandapipes in JSON, spoilt; strings in it that are JSON are spoilt inside, too."""
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self._path = folder / f"{kind}.json"
+        self._kind, self._path = kind, folder / f"{kind}.json"
         text = pandapower_json() if kind == "pandapower" else pandapipes_json()
         self._text, self._tree = text, _opened(json.loads(text))
         self._readers = _readers(kind)
+        self._path.write_text(text, encoding="utf-8")
+        check_valid([ended(lambda read=read: read(self._path)) for read in self._readers])
 
     def attempt(self, draw: Random) -> str:
+        read, tree = draw.choice(self._readers), mutated_tree(self._tree, draw)
+        net = _network(tree) if self._kind == "pandapower" and draw.random() > FROM_JSON else None
+        if net is not None:
+            return ended(lambda: read(net))
         if draw.random() < 0.25:
             self._path.write_bytes(mutated_text(self._text, draw))
         else:
-            text = json.dumps(_closed(mutated_tree(self._tree, draw)), default=str)
+            text = json.dumps(_closed(tree), default=str)
             self._path.write_text(text, encoding="utf-8", errors="replace")
-        return ended(lambda: draw.choice(self._readers)(self._path))
+        return ended(lambda: read(self._path))
+
+
+def _network(tree: Any) -> SimpleNamespace | None:
+    """Tables as pandapower would have made them of the file; None where pandas cannot."""
+    import pandas
+
+    found: dict[str, Any] = {"f_hz": 50.0, "name": "tiny"}
+    try:
+        for name, value in tree["_object"].items():
+            frame = value["_object"].get(WAS_TEXT) if isinstance(value, dict) and "_object" in value else None
+            found[name] = value if frame is None else pandas.DataFrame(**frame)
+    except Exception:
+        return None
+    return SimpleNamespace(**found) if {"bus", "ext_grid"} <= found.keys() else None
 
 
 def _readers(kind: str) -> list[Any]:
@@ -173,6 +199,9 @@ def _closed(tree: Any) -> Any:
     return [_closed(value) for value in tree] if isinstance(tree, list) else tree
 
 
+FORGED = 0.9
+
+
 class Results:
     """The output folder of a former run, damaged or made up, read back for a warm start."""
 
@@ -180,11 +209,10 @@ class Results:
         self._case, self._out, self._new = folder / "case", folder / "former", folder / "new"
         _, files = case_files("electric", agent_pairs("electric")[1])
         write_files(self._case, files)
-        outcome = command(["run", str(self._case), "--out", str(self._out), "--max-iterations", "3"])
-        if outcome != "exit 3":
-            raise Fault(f"the valid run ended with {outcome}")
+        check_valid([command(["run", str(self._case), "--out", str(self._out), "--max-iterations", "3"])])
         self._kept = {name: (self._out / name).read_bytes() for name in (SUMMARY, BOUNDARY)}
         self._couplings = load_case(str(self._case)).couplings
+        check_valid([ended(self._read)])
 
     def attempt(self, draw: Random) -> str:
         for name, content in self._kept.items():
@@ -198,9 +226,17 @@ class Results:
                     _spoil_hdf5(file, draw)
         else:
             self._spoil_summary(draw)
+        if kind <= 4 and draw.random() < FORGED:
+            self._forge_digest()
         if draw.random() < 0.01:
             return self._run(draw)
         return ended(self._read)
+
+    def _forge_digest(self) -> None:
+        """As somebody would who wants the damaged file to be read."""
+        summary = json.loads(self._kept[SUMMARY])
+        summary[BOUNDARY_DIGEST] = file_digest(self._out / BOUNDARY)
+        (self._out / SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
 
     def _spoil_summary(self, draw: Random) -> None:
         text = self._kept[SUMMARY].decode()
@@ -240,7 +276,9 @@ def _spoil_hdf5(file: h5py.File, draw: Random) -> None:
     elif change == 1:
         _spoil_attribute(file[name], draw)
     elif change == 2:
-        file.move(name, f"{name}{draw.choice(('x', 'é', ' '))}" if draw.random() < 0.7 else "elsewhere")
+        to = f"{name}{draw.choice(('x', 'é', ' '))}" if draw.random() < 0.7 else "elsewhere"
+        if to not in file:
+            file.move(name, to)
     else:
         del file[name]
         _put(file, name, change, draw)
@@ -279,6 +317,8 @@ class Scenarios:
         write_files(self._case, files)
         self._text, self._horizon = files["profiles/public.csv"], load_case(str(self._case)).horizon
         self._names = self._text.split("\n", 1)[0].split(",")[1:]
+        self._path.write_text(self._text, encoding="utf-8")
+        check_valid([ended(lambda: self._read(Random(0)))])
 
     def attempt(self, draw: Random) -> str:
         self._path.write_bytes(mutated_csv(self._text, draw))

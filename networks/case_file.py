@@ -36,6 +36,8 @@ def _check_bus(value: Any) -> int | str:
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Bus = Annotated[int | str, BeforeValidator(_check_bus)]
 Positive = Annotated[float, Field(gt=0, strict=True)]
+Nominal = Annotated[float, Field(gt=0, le=1e9, strict=True)]
+"""A size or price that scales the algorithm: numbers beyond are mistakes, of which squares would overflow."""
 NotNegative = Annotated[float, Field(ge=0, strict=True)]
 Whole = Annotated[int, Field(ge=1, strict=True)]
 Voltage = Annotated[float, Field(gt=0.5, lt=1.5, strict=True)]
@@ -57,9 +59,9 @@ class PriceTable(Attributes):
     """`[prices]`: nominal prices that scale the algorithm; they do not change the optimum."""
 
     label: ClassVar[str] = "[prices]"
-    energy_eur_per_mwh: Positive = Field(default=50.0, description="nominal price of energy")
-    flexibility_eur_per_mwh: Positive = Field(default=5.0, description="nominal price of flexibility, per MW and hour")
-    gas_eur_per_mwh: Positive = Field(default=30.0, description="nominal price of gas, by its higher heating value")
+    energy_eur_per_mwh: Nominal = Field(default=50.0, description="nominal price of energy")
+    flexibility_eur_per_mwh: Nominal = Field(default=5.0, description="nominal price of flexibility, per MW and hour")
+    gas_eur_per_mwh: Nominal = Field(default=30.0, description="nominal price of gas, by its higher heating value")
 
 
 class ReactiveSupport(Attributes):
@@ -200,7 +202,7 @@ class AgentTable(Attributes):
     network: Name = Field(description="name of the distribution network that it is connected to")
     bus: Bus = Field(description="its bus there")
     file: str = Field(description="the private file, relative to the case folder")
-    connection_kw: Positive = Field(description="size of the connection, public: scales its boundary values")
+    connection_kw: Nominal = Field(description="size of the connection, public: scales its boundary values")
     power_factor: Annotated[float, Field(gt=0, le=1, strict=True)] = Field(
         default=1.0, description="at the meter: reactive power is p tan(acos(power_factor))"
     )
@@ -213,7 +215,7 @@ class HubTable(AgentTable):
     kind: Literal["hub"] = Field(description='"hub"')
     gas_network: Name | None = Field(default=None, description="name of the gas network that it is connected to")
     gas_node: Bus | None = Field(default=None, description="its node there")
-    gas_connection_kw: Positive | None = Field(
+    gas_connection_kw: Nominal | None = Field(
         default=None, description="size of that connection (HHV), public: scales its boundary values"
     )
 

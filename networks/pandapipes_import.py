@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from admm import InputError
+from admm.values import is_finite
 from networks.gas_grid import (
     NORMAL_K,
     GasCompressor,
@@ -26,6 +27,7 @@ from networks.gas_grid import (
     GasProperties,
 )
 from networks.validation import read_text
+from subproblems.devices.attributes import SENSIBLE, is_sensible
 
 KNOWN = ("junction", "pipe", "ext_grid", "sink", "source", "valve", "compressor")
 IGNORED = ("controller",)
@@ -48,13 +50,21 @@ class PandapipesOptions:
 def gas_from_pandapipes(source: Path | str, options: PandapipesOptions | None = None) -> GasGrid:
     """The grid in a pandapipes JSON file. InputError says what stands in the way."""
     path = Path(source)
-    return _Import(path, _network(path), options or PandapipesOptions()).grid()
+    try:
+        return _Import(path, _network(path), options or PandapipesOptions()).grid()
+    except InputError:
+        raise
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(
+            f"{path}: is stored in another way than expected ({type(error).__name__}: {error}); "
+            "write it anew with pandapipes.to_json"
+        ) from None
 
 
 def _network(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
         raise InputError(f"{path}: is no JSON ({error}); expected a network that pandapipes.to_json wrote") from None
     if not isinstance(content, dict) or content.get("_class") != "pandapipesNet":
         found = content.get("_class", "other JSON") if isinstance(content, dict) else "other JSON"
@@ -113,8 +123,8 @@ class _Import:
     def _number(self, table: str, index: int, row: Mapping[str, Any], key: str, default: float | None = None) -> float:
         value = row.get(key)
         value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-            raise self._error(f"{table} {index}: {key} is {value!r}", "a finite number")
+        if not is_finite(value) or not is_sensible(value):
+            raise self._error(f"{table} {index}: {key} is {value!r}", f"a finite number, {SENSIBLE}")
         return float(value)
 
     def _diameter_mm(self, table: str, index: int, row: Mapping[str, Any]) -> float:

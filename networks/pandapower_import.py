@@ -26,6 +26,7 @@ from networks.pandapower_tables import (
     Transformer,
     active,
     constant_power,
+    explained,
     fused_buses,
     open_ends,
     open_network,
@@ -41,6 +42,7 @@ CHARGING_PASSES = 6
 NOT_A_LIMIT_MW = 1e5
 
 
+@explained()
 def feeder_from_pandapower(source: Any) -> Feeder:
     """The radial feeder in a pandapower network or JSON file; loads and static generators are its base load."""
     net = open_network(source)
@@ -202,6 +204,7 @@ def _line_rating_mva(row: Any, base_kv: float) -> float:
     return float(np.sqrt(3.0) * base_kv * current_ka * factor)
 
 
+@explained()
 def transmission_from_pandapower(source: Any, ramp_share_per_hour: float = RAMP_SHARE_PER_HOUR) -> TransmissionGrid:
     """The DC grid in a pandapower network or JSON file.
 

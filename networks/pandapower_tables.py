@@ -5,7 +5,11 @@ pandapower takes 2 to 3 seconds to import, so it is imported where a JSON file i
 
 from __future__ import annotations
 
+import json
+import logging
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from admm import InputError
+from networks.validation import read_text
+from subproblems.devices.attributes import SENSIBLE, is_sensible
 
 REFUSED = (
     "trafo3w",
@@ -45,13 +51,77 @@ def open_network(source: Any) -> Any:
         raise InputError(f"{path}: no such file, expected a pandapower network in JSON")
     import pandapower
 
+    text = read_text(path)
     try:
-        net = pandapower.from_json(str(path))
+        with quiet():
+            net = pandapower.from_json_string(json.dumps(data_only(json.loads(text))), convert=True)
     except Exception as error:
         raise InputError(f"{path}: pandapower cannot read it ({type(error).__name__}: {error})") from None
     if not hasattr(net, "ext_grid"):
         raise InputError(f"{path}: holds no pandapower network")
     return net
+
+
+DATA_CLASSES = {
+    ("pandapower.auxiliary", "pandapowerNet"),
+    ("pandas.core.frame", "DataFrame"),
+    ("pandas", "DataFrame"),
+    ("pandas.core.series", "Series"),
+    ("pandas", "Series"),
+    *(("numpy", kind) for kind in ("array", "bool", "bool_", "int32", "int64", "float32", "float64")),
+    *(("builtins", kind) for kind in ("complex", "tuple", "set", "frozenset")),
+}
+"""What may be made from a file: tables of numbers and text."""
+
+
+def data_only(content: Any) -> Any:
+    """What a JSON file holds without what is no data: left out of tables by name, null in a list.
+
+    pandapower makes an object of any class that a file names, and imports its module for that; controllers and
+    the like are of no use here, and a file from elsewhere shall run nothing.
+    """
+    if isinstance(content, list):
+        return [data_only(value) for value in content]
+    if not isinstance(content, dict):
+        return content
+    if ("_class" in content or "_module" in content) and (
+        (content.get("_module"), content.get("_class")) not in DATA_CLASSES
+    ):
+        return None
+    kept = {key: data_only(value) for key, value in content.items()}
+    found = {key: value for key, value in kept.items() if value is not None or content[key] is None}
+    if isinstance(found.get("_object"), str):  # a table is text that is JSON again; a path there would be read
+        found["_object"] = json.dumps(data_only(json.loads(found["_object"])))
+    return found
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what pandapower logs and pandas warns of: what matters is checked afterwards."""
+    logger = logging.getLogger("pandapower")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Tables whose columns, types or references are not those of pandapower end in an InputError."""
+    try:
+        with quiet():
+            yield
+    except InputError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(
+            f"pandapower network: a table is not as pandapower makes it ({type(error).__name__}: {error}); "
+            "check it with pandapower.diagnostic"
+        ) from None
 
 
 def active(net: Any, table: str) -> Iterator[tuple[int, Any]]:
@@ -80,6 +150,8 @@ def value(row: Any, key: str, default: float) -> float:
         number = float(default if cell is None else cell)
     except (TypeError, ValueError):
         raise InputError(f"pandapower network: {key} of '{row.name}' is {cell!r}, expected a number") from None
+    if not is_sensible(number):
+        raise InputError(f"pandapower network: {key} of '{row.name}' is {number:g}, expected {SENSIBLE}")
     return default if np.isnan(number) else number
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from admm import InputError
 from networks.validation import read_text
+from subproblems.devices.attributes import SENSIBLE, is_sensible
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class TableRow:
             number = math.nan
         if not math.isfinite(number):
             raise InputError(f"{self.where}: {key} is '{value}', expected a finite number")
+        if not is_sensible(number):
+            raise InputError(f"{self.where}: {key} is '{value}', expected {SENSIBLE}")
         return number
 
     def flag(self, key: str) -> bool:

@@ -20,6 +20,8 @@ SIMILAR = 0.85
 def read_text(path: Path) -> str:
     """The file's text; InputError if it is missing, unreadable or no UTF-8 text."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe or device might never end
+            raise InputError(f"{path}: is no file; expected a text file that you may read")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: file not found; {_nearby(path)}") from None
@@ -43,7 +45,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The file's content; InputError if it cannot be read or is no TOML."""
     try:
         return tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise InputError(f"{path}: is not valid TOML: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, and numbers with thousands of digits
         raise InputError(f"{path}: is not valid TOML: {error}") from None
 
 

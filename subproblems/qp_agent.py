@@ -99,10 +99,11 @@ class QPAgent:
         curvature = _scaled(qp.P, self._s, self._s) / self._money
         self._P, self._diagonal_at = _upper_with_full_diagonal(curvature)
         self._base_diagonal = self._P.data[self._diagonal_at].copy()
-        self._q = self._s * qp.q / self._money
         open_ends = np.full(self._at.size, INFINITE)
-        self._l = np.concatenate([np.maximum(qp.l * self._e, -INFINITE), -open_ends])
-        self._u = np.concatenate([np.minimum(qp.u * self._e, INFINITE), open_ends])
+        with np.errstate(over="ignore"):
+            self._q = self._s * qp.q / self._money
+            self._l = np.concatenate([np.maximum(qp.l * self._e, -INFINITE), -open_ends])
+            self._u = np.concatenate([np.minimum(qp.u * self._e, INFINITE), open_ends])
         self._check_scaled()
 
     def _check_scaled(self) -> None:
@@ -272,7 +273,8 @@ class QPAgent:
 def _scaled(matrix: sp.csc_matrix, rows: np.ndarray, columns: np.ndarray) -> sp.csc_matrix:
     """diag(rows) matrix diag(columns) on the same pattern: scipy's products drop stored zeros."""
     scaled = matrix.copy()
-    scaled.data *= rows[matrix.indices] * np.repeat(columns, np.diff(matrix.indptr))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is no longer finite is refused
+        scaled.data *= rows[matrix.indices] * np.repeat(columns, np.diff(matrix.indptr))
     return scaled
 
 

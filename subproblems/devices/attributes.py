@@ -21,15 +21,37 @@ class Attributes(BaseModel):
     label: ClassVar[str] = "entry"
 
     def __init__(self, /, **data: Any) -> None:
+        for key, value in data.items():
+            if not is_sensible(value):
+                raise InputError(f"{_where(type(self), data)}: {key} is {_digits(value)}, expected {SENSIBLE}")
         try:
             super().__init__(**data)
         except ValidationError as error:
             raise InputError(_message(type(self), data, error)) from None
 
 
+LARGEST, SMALLEST = 1e15, 1e-15
+SENSIBLE = f"0 or a number of {SMALLEST:g} to {LARGEST:g} in size; check its unit"
+
+
+def is_sensible(value: Any) -> bool:
+    """Whether a value of a file is no number that must be a mistake: far beyond these, squares and ratios overflow.
+
+    True for what is no number at all, and for those that are not finite: they have messages of their own.
+    """
+    if isinstance(value, float):
+        return value == 0 or not math.isfinite(value) or SMALLEST <= abs(value) <= LARGEST
+    return not isinstance(value, int) or abs(value) <= LARGEST
+
+
+def _digits(value: float) -> str:
+    """Whole numbers of thousands of digits have no text."""
+    return f"{value:g}" if isinstance(value, float) or abs(value) < 2**1000 else "a number of hundreds of digits"
+
+
 def _check_series(value: Any) -> float | str:
     number_or_name = isinstance(value, (int, float, str)) and not isinstance(value, bool) and value != ""
-    if not number_or_name or (not isinstance(value, str) and not math.isfinite(value)):
+    if not number_or_name or not is_sensible(value) or (not isinstance(value, str) and not math.isfinite(value)):
         raise ValueError("expected a finite number or the name of a column")
     return value if isinstance(value, str) else float(value)
 
@@ -78,10 +100,13 @@ def flag(description: str, default: bool) -> Any:
 def _message(model: type[Attributes], data: dict[str, Any], error: ValidationError) -> str:
     """The first error in words, and how many more there are; a misspelt key before the one that it leaves missing."""
     errors = sorted(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
-    name = data.get("name")
-    where = f"{model.label} '{name}'" if isinstance(name, str) else model.label
     more = f" (and {len(errors) - 1} more in the same place)" if len(errors) > 1 else ""
-    return f"{where}: {_in_words(model, errors[0])}{more}"
+    return f"{_where(model, data)}: {_in_words(model, errors[0])}{more}"
+
+
+def _where(model: type[Attributes], data: dict[str, Any]) -> str:
+    name = data.get("name")
+    return f"{model.label} '{name}'" if isinstance(name, str) else model.label
 
 
 def _in_words(model: type[Attributes], error: dict[str, Any]) -> str:
