@@ -38,8 +38,10 @@ from networks.case import Case, load_case
 from networks.case_file import CASE_FILE
 from networks.market.scenarios import ScenarioFile
 
-BY_CHECK, BY_RUN, BY_MARKET = 0.12, 0.03, 0.003
-"""Shares of the cases that go through a whole command; the others only load, which is where most bad input ends."""
+BY_CHECK, BY_RUN, BY_MARKET = 0.1, 0.02, 0.002
+"""Shares of the cases that go through a whole command from the start."""
+ON_TO_CHECK, ON_TO_RUN = 0.4, 0.1
+"""The others only load, which is where most bad input ends; of what is taken, these shares go on."""
 NO_FILE = 0.03
 """Share of the cases in which something else is where the file was: nothing, an empty file, a folder, any bytes."""
 
@@ -77,7 +79,12 @@ class CaseFiles:
         if chance < BY_RUN + BY_CHECK:
             return command(["check", f"{case}{variant}"])
         own = Path(name).stem if name.startswith("agents/") else None
-        return ended(lambda: build(f"{case}{variant}", own))
+        outcome, chance = ended(lambda: build(f"{case}{variant}", own)), draw.random()
+        if outcome == "result" and chance < ON_TO_RUN:
+            return self._run("run", case, "--max-iterations", "5")
+        if outcome == "result" and chance < ON_TO_RUN + ON_TO_CHECK:
+            return command(["check", f"{case}{variant}"])
+        return outcome
 
     def _run(self, what: str, case: Path, *options: str) -> str:
         try:
@@ -107,7 +114,7 @@ def _spoil(path: Path, text: str, tree: dict[str, Any] | None, draw: Random) -> 
             path.write_bytes(draw.choice((b"", bytes(50), bytes(range(256)), draw.randbytes(300))))
     elif path.suffix == ".csv":
         path.write_bytes(mutated_csv(text, draw))
-    elif draw.random() < 0.3:
+    elif draw.random() < 0.15:
         path.write_bytes(mutated_text(text, draw))
     else:
         found = mutated_tree(tree if tree is not None else _toml(text), draw)

@@ -69,6 +69,10 @@ JUNK = ("\0", "\x1a", "\r", "\n\n", '"', "'", "[", "]", "{", "}", "=", ",", ";",
 DEEP = 40
 """Levels of a nested value; files are nested by `deeper_text` thousands deep."""
 
+CHANGES = (1, 1, 1, 2, 3)
+"""How many changes an input gets: one is what most mistakes are, and gets furthest."""
+FACTORS = (-1.0, 0.0, 1e-6, 1e-3, 0.1, 0.5, 0.9, 1.1, 2.0, 10.0, 1e3, 1e6, 1e12)
+
 Path = tuple[Any, ...]
 
 
@@ -104,10 +108,10 @@ def paths(tree: Any, at: Path = ()) -> list[Path]:
     return [here for key, value in items for here in ((*at, key), *paths(value, (*at, key)))]
 
 
-def mutated_tree(tree: Any, draw: Random, most: int = 3) -> Any:
-    """A copy of a tree of dictionaries and lists with 1 to `most` changes."""
+def mutated_tree(tree: Any, draw: Random) -> Any:
+    """A copy of a tree of dictionaries and lists with one to three changes."""
     tree = deepcopy(tree)
-    for _ in range(draw.randint(1, most)):
+    for _ in range(draw.choice(CHANGES)):
         places = paths(tree)
         if not places:
             break
@@ -126,13 +130,13 @@ def _replace(tree: Any, path: Path, _: Sequence[Path], draw: Random) -> None:
 
 
 def _scale(tree: Any, path: Path, _: Sequence[Path], draw: Random) -> None:
-    """A number times a power of ten, or with the other sign: the mistake of a wrong unit."""
+    """A number somewhat larger or smaller, in another unit, or with the other sign: what passes most checks."""
     parent, key = _parent(tree, path), path[-1]
     value = parent[key]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return _replace(tree, path, _, draw)
-    factor = draw.choice((-1.0, 0.0, 1e-6, 1e-3, 10.0, 1e3, 1e6, 1e12))
-    parent[key] = value * factor if draw.random() < 0.7 or not abs(value) < 1e9 else int(value * factor)
+    found = value * draw.choice(FACTORS)
+    parent[key] = found if isinstance(value, float) or not abs(found) < 1e9 else int(found)
 
 
 def _drop(tree: Any, path: Path, _: Sequence[Path], draw: Random) -> None:
@@ -175,7 +179,8 @@ def misspelt(word: str, draw: Random) -> str:
 TREE_CHANGES: tuple[Callable[[Any, Path, Sequence[Path], Random], None], ...] = (
     _replace,
     _replace,
-    _replace,
+    _scale,
+    _scale,
     _scale,
     _scale,
     _drop,
@@ -206,16 +211,16 @@ def _toml_value(value: Any) -> str:
 # ---------------------------------------------------------------- texts, tables and bytes
 
 
-def mutated_text(text: str, draw: Random, most: int = 3) -> bytes:
-    """The text with 1 to `most` changes, in some encoding."""
-    for _ in range(draw.randint(1, most)):
+def mutated_text(text: str, draw: Random) -> bytes:
+    """The text with one to three changes, in some encoding."""
+    for _ in range(draw.choice(CHANGES)):
         text = draw.choice(TEXT_CHANGES)(text, draw)
     return encoded(text, draw)
 
 
 def encoded(text: str, draw: Random) -> bytes:
     """UTF-8 mostly; line ends of another system, a byte order mark or another encoding now and then."""
-    other = draw.randrange(40)
+    other = draw.randrange(100)
     if other == 0:
         return text.encode("utf-16", errors="replace")
     if other == 1:
@@ -287,15 +292,15 @@ TEXT_CHANGES: tuple[Callable[[str, Random], str], ...] = (
 )
 
 
-def mutated_csv(text: str, draw: Random, most: int = 3) -> bytes:
+def mutated_csv(text: str, draw: Random) -> bytes:
     """A CSV table with cells, headers, rows or delimiters changed; now and then as any text."""
-    if draw.random() < 0.2:
+    if draw.random() < 0.15:
         return mutated_text(text, draw)
     rows = [line.split(",") for line in text.splitlines()]
-    for _ in range(draw.randint(1, most)):
+    for _ in range(draw.choice(CHANGES)):
         draw.choice(CSV_CHANGES)(rows, draw)
         rows = rows or [[""]]
-    delimiter = draw.choice((",",) * 12 + (";", "\t", ", "))
+    delimiter = draw.choice((",",) * 40 + (";", "\t", ", "))
     return encoded("\n".join(delimiter.join(cells) for cells in rows) + "\n", draw)
 
 
@@ -307,9 +312,13 @@ def _cell(rows: list[list[str]], draw: Random) -> None:
 
 
 def _cell_scaled(rows: list[list[str]], draw: Random) -> None:
+    """A number somewhat larger or smaller, in another unit, or with the other sign."""
     row = draw.choice(rows)
-    if row:
-        row[draw.randrange(len(row))] += draw.choice(("e3", "e6", "e-9", "e99", "e300", "0", "x"))
+    at = draw.randrange(max(1, len(row)))
+    try:
+        row[at] = f"{float(row[at]) * draw.choice(FACTORS):g}"
+    except (ValueError, IndexError):
+        row[at : at + 1] = [text + draw.choice(("e3", "0", "x", " ")) for text in row[at : at + 1]]
 
 
 def _cell_copied(rows: list[list[str]], draw: Random) -> None:
@@ -350,9 +359,11 @@ def _row(rows: list[list[str]], draw: Random) -> None:
 CSV_CHANGES: tuple[Callable[[list[list[str]], Random], None], ...] = (
     _cell,
     _cell,
-    _cell,
     _cell_scaled,
     _cell_scaled,
+    _cell_scaled,
+    _cell_scaled,
+    _cell_copied,
     _cell_copied,
     _header,
     _column,
@@ -360,10 +371,10 @@ CSV_CHANGES: tuple[Callable[[list[list[str]], Random], None], ...] = (
 )
 
 
-def mutated_bytes(data: bytes, draw: Random, most: int = 4) -> bytes:
+def mutated_bytes(data: bytes, draw: Random) -> bytes:
     """Truncated, with bits flipped, spans overwritten, zeroed, doubled, left out, or more behind it."""
     found = bytearray(data)
-    for _ in range(draw.randint(1, most)):
+    for _ in range(draw.choice(CHANGES)):
         if not found:
             break
         start, end = _span(len(found), draw, draw.choice((1, 8, 8, 64, 1024)))
