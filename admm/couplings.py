@@ -38,7 +38,9 @@ class Quantity:
 
     def __post_init__(self) -> None:
         if not is_name(self.name) or not isinstance(self.unit, str):
-            raise InputError(f"quantity {self.name!r}: name and unit are {self.name!r} and {self.unit!r}, expected text")
+            raise InputError(
+                f"quantity {self.name!r}: name and unit are {self.name!r} and {self.unit!r}, expected text"
+            )
         if not is_whole(self.periods) or not 1 <= self.periods <= MOST_PERIODS:
             raise InputError(
                 f"quantity '{self.name}': periods is {self.periods!r}, "

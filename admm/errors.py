@@ -1,6 +1,5 @@
 """The errors that Tieline raises on purpose; the command line turns each into its exit code."""
 
-
 LONGEST_MESSAGE = 4000
 """Characters; a longer message loses its middle, as what to try stands at its end."""
 

@@ -148,7 +148,10 @@ def _attribute(group: h5py.Group, name: str, kinds: str) -> Any:
         return None
     found = group.attrs.get_id(name).dtype
     if found.kind not in kinds:
-        raise InputError(f"{group.file.filename}: {group.name} has the {name} of type {found}, expected another type")
+        expected = "text of fixed length" if kinds == "S" else "numbers"
+        raise InputError(
+            f"{group.file.filename}: {group.name}, attribute {name}, has type {found}, expected {expected}"
+        )
     return group.attrs[name]
 
 

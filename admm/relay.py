@@ -32,6 +32,7 @@ class RelayAgent:
 
 def check_is_agent(name: str, agent: object) -> None:
     """Raise InputError unless the object has the Agent protocol."""
-    if isinstance(agent, type) or not isinstance(agent, Agent):
-        what = f"the class {agent.__name__}" if isinstance(agent, type) else type(agent).__name__
-        raise InputError(f"agent '{name}': {what} is no object with prepare, answer and solution")
+    if isinstance(agent, type):
+        raise InputError(f"agent '{name}': is the class {agent.__name__}, expected an object of it")
+    if not isinstance(agent, Agent):
+        raise InputError(f"agent '{name}': {type(agent).__name__} lacks prepare, answer or solution")

@@ -1,8 +1,8 @@
 """Hostile input: bad input is made from good input and tried, `python -m benchmarks fuzz --cases N --seed S`.
 
-Every case must end in a result, or in an error of ours whose message is one line (for the command line: exit code 1, 2, 3
-or 4 and one line on standard error), within a limit of time, and leave no file that is half there. Cases run in a
-process of their own, so that a crash is seen and counted. Each is drawn from the seed, its subject and its number:
+Every case must end in a result, or in an error of ours whose message is one line (for the command line: exit code 1,
+2, 3 or 4 and one line on standard error), within a limit of time, and leave no file that is half there. Cases run in
+a process of their own, so that a crash is seen and counted. Each is drawn from the seed, its subject and its number:
 
     python -m benchmarks fuzz --seed 1 --subjects messages --first 123 --cases 1 --limit 60       one case again
 
@@ -42,7 +42,7 @@ START_SECONDS = 60.0
 """What a process may take until it begins its first case."""
 CRASH, HANG = "crash", "hang"
 BAD = (FAULT, TRACEBACK, CRASH, HANG)
-ROOT = Path(__file__).parent.parent
+ROOT, WORKER = Path(__file__).parent.parent, "benchmarks.fuzz_worker"
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _batch(subject: str, seed: int, first: int, count: int, limit: float) -> Ite
     reading, writing = os.pipe()
     with tempfile.TemporaryDirectory(prefix="tieline-fuzz-", ignore_cleanup_errors=True) as folder:
         arguments = [subject, str(seed), str(first), str(count), folder, str(writing)]
-        command = [sys.executable, "-m", "benchmarks.fuzz_worker", *arguments]
+        command = [sys.executable, "-m", WORKER, *arguments]
         with subprocess.Popen(command, cwd=ROOT, pass_fds=(writing,), stdin=subprocess.DEVNULL) as process:
             os.close(writing)
             try:

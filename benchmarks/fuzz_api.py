@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from subproblems import QPAgent, QuadraticProgram
 
 ENTRIES, RUN_ID = 4, 77
 FEW = {"max_iterations": 3}
+SOLVERS = ("osqp", "piqp")
 
 
 # ---------------------------------------------------------------- messages
@@ -199,7 +201,8 @@ class Programs:
         self._settings = [field.name for field in fields(admm.Settings)]
         good = {"hub": program_parts(), "dso": program_parts()}
         quantity, coupling = {"name": "p_mw", "periods": 2}, {"name": "hub-dso", "lower": "hub", "upper": "dso"}
-        check_valid([ended(lambda: _solve(good, quantity, coupling, dict(FEW), solver)) for solver in ("osqp", "piqp")])
+        for solver in SOLVERS:
+            check_valid([ended(partial(_solve, good, quantity, coupling, dict(FEW), solver))])
 
     def attempt(self, draw: Random) -> str:
         parts = {name: program_parts() for name in ("hub", "dso")}
@@ -219,7 +222,7 @@ class Programs:
                 coupling[draw.choice(list(coupling))] = bad_part("x", draw)
             else:
                 settings[draw.choice(self._settings)] = self._bad_setting(draw)
-        return ended(lambda: _solve(parts, quantity, coupling, settings, draw.choice(("osqp", "piqp"))))
+        return ended(lambda: _solve(parts, quantity, coupling, settings, draw.choice(SOLVERS)))
 
     def _bad_setting(self, draw: Random) -> Any:
         by_name = {"hub-dso": {"p_mw": bad_part(np.ones(2), draw)}}
@@ -280,13 +283,17 @@ class Agents:
         couplings = [admm.Coupling("hub-dso", "hub", "dso", [admm.Quantity("p_mw", 2)])]
         threads = draw.choice((1, 1, 2))
         try:
-            return ended(lambda: _check_result(admm.solve(agents, couplings, settings, admm.InProcessTransport(threads))))
+            return ended(
+                lambda: _check_result(admm.solve(agents, couplings, settings, admm.InProcessTransport(threads)))
+            )
         except OwnError:
             return "the agent's own error"
 
 
 def _check_result(result: admm.Result | None) -> None:
-    found = [array for of in result.boundary.values() for one in of.values() for array in (one.lower, one.upper, one.price)]
+    found = [
+        array for of in result.boundary.values() for one in of.values() for array in (one.lower, one.upper, one.price)
+    ]
     if not all(array.shape == (2,) and np.isfinite(array).all() for array in found):
         raise Fault("the result has a number that is not finite")
 

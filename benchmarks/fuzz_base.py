@@ -157,7 +157,15 @@ def pandapipes_json() -> str:
     tables = {
         "junction": (["name", "pn_bar", "tfluid_k", "height_m", "in_service"], [["a", 4.0, 283.15, 0.0, True]] * 3),
         "pipe": (
-            ["from_junction", "to_junction", "length_km", "inner_diameter_mm", "k_mm", "loss_coefficient", "in_service"],
+            [
+                "from_junction",
+                "to_junction",
+                "length_km",
+                "inner_diameter_mm",
+                "k_mm",
+                "loss_coefficient",
+                "in_service",
+            ],
             [[0, 1, 0.8, 147.2, 0.05, 0.0, True], [1, 2, 0.7, 102.2, 0.05, 0.0, True]],
         ),
         "ext_grid": (["junction", "p_bar", "t_k", "type", "in_service"], [[0, 4.0, 283.15, "pt", True]]),
@@ -171,7 +179,10 @@ def pandapipes_json() -> str:
     density = {"x_values": [273.0, 283.0, 293.0], "y_values": [0.733, 0.707, 0.683]}
     properties = {
         "density": {"_class": "FluidPropertyInterExtra", "_object": density},
-        "viscosity": {"_class": "FluidPropertyInterExtra", "_object": {**density, "y_values": [1.07e-5, 1.1e-5, 1.13e-5]}},
+        "viscosity": {
+            "_class": "FluidPropertyInterExtra",
+            "_object": {**density, "y_values": [1.07e-5, 1.1e-5, 1.13e-5]},
+        },
         "compressibility": {"_class": "FluidPropertyLinear", "_object": {"slope": -0.0022, "offset": 1.0}},
         "hhv": {"_class": "FluidPropertyConstant", "_object": {"value": 14.62}},
     }

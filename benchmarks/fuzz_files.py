@@ -260,7 +260,7 @@ class Results:
         warm_start(former.boundary, self._couplings, shift, former.periods_per_day)
 
     def _run(self, draw: Random) -> str:
-        shift = draw.choice(([], ["--shift", draw.choice(("-3", "1000000000000", "٣"))]))  # noqa: RUF001
+        shift = draw.choice(([], ["--shift", draw.choice(("-3", "1000000000000", "٣"))]))
         options = ["--warm-start", str(self._out), "--max-iterations", "1", *shift]
         try:
             outcome = command(["run", str(self._case), "--out", str(self._new), *options])
@@ -308,7 +308,19 @@ def _put(file: h5py.File, name: str, change: int, draw: Random) -> None:
 
 def _spoil_attribute(found: h5py.Group | h5py.Dataset, draw: Random) -> None:
     key = draw.choice((*found.attrs, "unit", "scale", "penalty"))
-    kinds = (1.5, -1.0, np.nan, "MW", "", b"\xff", np.zeros(8), np.ones(8), h5py.Empty("f8"), np.array(["a"], "S1"), True)
+    kinds = (
+        1.5,
+        -1.0,
+        np.nan,
+        "MW",
+        "",
+        b"\xff",
+        np.zeros(8),
+        np.ones(8),
+        h5py.Empty("f8"),
+        np.array(["a"], "S1"),
+        True,
+    )
     if draw.random() < 0.2:
         found.attrs.pop(key, None)
     else:
@@ -320,7 +332,7 @@ class Scenarios:
 
     def __init__(self, folder: Path) -> None:
         self._path, self._case, self._out = folder / "scenario.csv", folder / "case", folder / "out"
-        tree, files = case_files("electric", agent_pairs("electric")[2], upstream=True)
+        _, files = case_files("electric", agent_pairs("electric")[2], upstream=True)
         write_files(self._case, files)
         self._text, self._horizon = files["profiles/public.csv"], load_case(str(self._case)).horizon
         self._names = self._text.split("\n", 1)[0].split(",")[1:]
@@ -367,7 +379,7 @@ WORDS = (
     "--max-iterations",
     "-1",
     "1e400",
-    "٣",  # noqa: RUF001
+    "٣",
     "²",
     "9" * 5000,
     "classical:-1",
@@ -414,5 +426,3 @@ class CommandLine:
             finally:
                 for left in os.listdir("."):
                     shutil.rmtree(left) if os.path.isdir(left) else os.unlink(left)
-
-

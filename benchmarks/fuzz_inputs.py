@@ -59,15 +59,15 @@ NUMBER_WORDS = (
     "0x10",
     "1_000",
     "1,5",
-    "٣",  # noqa: RUF001 - digits of other scripts are digits to Python
+    "٣",
     "9" * 400,
     "1e-320",
     "--3",
     "None",
 )
-JUNK = ("\0", "\x1a", "\r", "\n\n", '"', "'", "[", "]", "{", "}", "=", ",", ";", "\\", "#", "\ufeff", "\u2028", "é", "\U0001f4a7")
+JUNK = (*"\0\x1a\r\"'[]{}=,;\\#\ufeff\u2028é\U0001f4a7", "\n\n")
 DEEP = 40
-"""Levels of a nested value; files are nested by `deeper_text` thousands deep."""
+"""Levels of a nested value; texts are nested thousands of levels deep."""
 
 CHANGES = (1, 1, 1, 2, 3)
 """How many changes an input gets: one is what most mistakes are, and gets furthest."""
@@ -261,7 +261,8 @@ def _lines(text: str, draw: Random) -> str:
 
 def _number_word(text: str, draw: Random) -> str:
     """Another number in the place of one that is there."""
-    at = [i for i, letter in enumerate(text) if letter.isdigit() and not (i and (text[i - 1].isalnum() or text[i - 1] == "."))]
+    before = " " + text
+    at = [i for i, letter in enumerate(text) if letter.isdigit() and not (before[i].isalnum() or before[i] == ".")]
     if not at:
         return text
     start = end = draw.choice(at)

@@ -123,8 +123,10 @@ class _Import:
     def _number(self, table: str, index: int, row: Mapping[str, Any], key: str, default: float | None = None) -> float:
         value = row.get(key)
         value = default if value is None else value
-        if not is_finite(value) or not is_sensible(value):
-            raise self._error(f"{table} {index}: {key} is {value!r}", f"a finite number, {SENSIBLE}")
+        if not is_finite(value):
+            raise self._error(f"{table} {index}: {key} is {value!r}", "a finite number")
+        if not is_sensible(value):
+            raise self._error(f"{table} {index}: {key} is {value!r}", SENSIBLE)
         return float(value)
 
     def _diameter_mm(self, table: str, index: int, row: Mapping[str, Any]) -> float:

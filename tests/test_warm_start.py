@@ -171,7 +171,7 @@ def penalty(value: object) -> Callable[[h5py.File], None]:
 
 
 def unit(value: object) -> Callable[[h5py.File], None]:
-    return lambda file: file["a-b/p_mw/lower"].attrs.__setitem__("unit", value)
+    return lambda file: file["a-b/p_mw"].attrs.__setitem__("unit", value)
 
 
 @pytest.mark.parametrize(
@@ -185,10 +185,11 @@ def unit(value: object) -> Callable[[h5py.File], None]:
         (put("a-b/p_mw/price", None), "/a-b/p_mw/price is not there"),
         (penalty([1.0, 0.0]), "/a-b/p_mw, attribute penalty, is .*, expected 2 numbers above 0"),
         (penalty([1.0]), "expected 2 numbers above 0"),
-        (penalty("x"), "expected 2 numbers above 0"),
+        (penalty("x"), "/a-b/p_mw, attribute penalty, has type object, expected numbers"),
         (put("a-b/p_mw", 1.0), "/a-b/p_mw is no group"),
         (put("a-b", np.zeros(2)), "/a-b is no group"),
-        (unit(3.0), "/a-b/p_mw/lower has the unit"),
+        (unit(3.0), "/a-b/p_mw, attribute unit, has type float64, expected text"),
+        (unit("MW"), "/a-b/p_mw, attribute unit, has type object, expected text of fixed length"),
         (lambda file: file["a-b/p_mw"].attrs.__setitem__("scale", -1.0), "/a-b/p_mw has the scale"),
         (lambda file: file.__setitem__("c-d", h5py.SoftLink("/nowhere")), "/c-d is no group"),
     ],

@@ -30,18 +30,16 @@ class Attributes(BaseModel):
             raise InputError(_message(type(self), data, error)) from None
 
 
-LARGEST, SMALLEST = 1e15, 1e-15
-SENSIBLE = f"0 or a number of {SMALLEST:g} to {LARGEST:g} in size; check its unit"
+LARGEST = 1e15
+SENSIBLE = f"a number of at most {LARGEST:g} in size; check its unit"
 
 
 def is_sensible(value: Any) -> bool:
-    """Whether a value of a file is no number that must be a mistake: far beyond these, squares and ratios overflow.
+    """Whether a value of a file is no number so large that it must be a mistake, and that squares of it overflow.
 
     True for what is no number at all, and for those that are not finite: they have messages of their own.
     """
-    if isinstance(value, float):
-        return value == 0 or not math.isfinite(value) or SMALLEST <= abs(value) <= LARGEST
-    return not isinstance(value, int) or abs(value) <= LARGEST
+    return not isinstance(value, int | float) or abs(value) <= LARGEST or value != value or abs(value) == math.inf
 
 
 def _digits(value: float) -> str:
