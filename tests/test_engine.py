@@ -102,6 +102,8 @@ def test_initial_values_reach_a_relayed_coupling() -> None:
         ("initial_price", {"low-up": {"p_mw": [1.0, np.nan]}}, "finite"),
         ("initial_price", {"low-up": {"p_kw": [1.0, 1.0]}}, "'p_kw'"),
         ("initial_price", {"up-low": {"p_mw": [1.0, 1.0]}}, "'up-low'"),
+        ("initial_price", {"low-up": {"p_mw": "dear"}}, "is str, expected 2 finite numbers"),
+        ("initial_values", {"low-up": [1.0, 1.0]}, "expected {coupling: {quantity: array (periods,)}}"),
     ],
 )
 def test_wrong_start_values_are_named(key: str, given: dict, words: str) -> None:
@@ -113,6 +115,10 @@ def test_wrong_start_values_are_named(key: str, given: dict, words: str) -> None
     ("key", "value"),
     [
         ("scheme", "three-block"),
+        ("scheme", {}),
+        ("lead", "dso"),
+        ("callback", 3),
+        ("consensus_tolerance", 10**400),
         ("max_iterations", 0),
         ("max_iterations", 2.5),
         ("max_iterations", True),
@@ -151,6 +157,13 @@ class _Answers(Parabola):
         (lambda v: admm.Answer(v, model_error=np.nan), admm.SolverError, "answer.model_error"),
         (lambda v: v, admm.InputError, "ndarray"),
         (lambda v: None, admm.InputError, "NoneType"),
+        (lambda v: admm.Answer([[1.0], 2.0]), admm.InputError, "answer.values is list, expected an array of numbers"),
+        (lambda v: admm.Answer(v + 1j), admm.InputError, "answer.values is ndarray, expected an array of numbers"),
+        (lambda v: admm.Answer(v, status=0), admm.InputError, "answer.status is 0, expected an admm.AnswerStatus"),
+        (lambda v: admm.Answer(v, reason=["late"]), admm.InputError, "answer.reason is list, expected text"),
+        (lambda v: admm.Answer(v, cost_eur="1"), admm.InputError, "answer.cost_eur is str, expected a number"),
+        (lambda v: admm.Answer(v, solve_seconds=None), admm.InputError, "answer.solve_seconds is NoneType"),
+        (lambda v: admm.Answer(v, inner_iterations=np.nan), admm.SolverError, "answer.inner_iterations"),
         (lambda v: admm.Answer(v, admm.AnswerStatus.INFEASIBLE, "no room"), admm.InfeasibleError, "no room"),
         (lambda v: admm.Answer(v, admm.AnswerStatus.UNBOUNDED, "no floor"), admm.SolverError, "no floor"),
         (lambda v: admm.Answer(v, admm.AnswerStatus.FAILED, "lost"), admm.SolverError, "lost"),
@@ -182,6 +195,8 @@ def test_an_infeasible_agent_is_named_with_its_constraints() -> None:
         (lambda agents, c: agents.pop("up"), "'up', which is not there"),
         (lambda agents, c: agents.update(other=Parabola(1.0, [1.0])), "'other' is in no coupling"),
         (lambda agents, c: agents.update(up=3), "lacks prepare"),
+        (lambda agents, c: agents.update(up=Parabola), "is the class Parabola, expected an object of it"),
+        (lambda agents, c: c.append("low-up"), "couplings hold 'low-up', expected admm.Coupling objects"),
         (lambda agents, c: agents.update(up=Parabola(1.0, [1.0])), "1 targets, expected 2"),
         (lambda agents, c: c.clear(), "no couplings"),
         (lambda agents, c: c.append(c[0]), "two couplings are called 'low-up'"),
@@ -192,6 +207,45 @@ def test_a_problem_that_does_not_fit_together_is_refused(change, words: str) -> 
     change(agents, couplings)
     with pytest.raises(admm.InputError, match=_literally(words)):
         admm.solve(agents, couplings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (({"low": None}, None), "couplings is NoneType, expected a list"),
+        ((None, pair().couplings), "agents is NoneType, expected a dictionary"),
+        (({}, pair().couplings, {"penalty": "adaptive"}), "settings is dict, expected an admm.Settings"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(arguments: tuple, words: str) -> None:
+    with pytest.raises(admm.InputError, match=words):
+        admm.solve(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": 3}, "expected text"),
+        ({"unit": ["MW"]}, "expected text"),
+        ({"periods": 2**40}, "at most 1000000"),
+        ({"scale": 1e300}, "scale is 1e+300, expected a nominal size between 1e-12 and 1e+12"),
+        ({"price_scale": 10**400}, "expected a finite number above 0"),
+        ({"price_scale": "dear"}, "price_scale is 'dear'"),
+    ],
+)
+def test_quantities_that_cannot_be_are_refused(changes: dict, words: str) -> None:
+    with pytest.raises(admm.InputError, match=_literally(words)):
+        admm.Quantity(**{"name": "p_mw", "periods": 1} | changes)
+    with pytest.raises(admm.InputError, match="quantities holds"):
+        admm.Coupling("a-b", "a", "b", "p_mw")
+
+
+def test_a_message_is_one_printable_line_of_limited_length() -> None:
+    error = admm.InputError("name 'a\nb\x1b[31m\u2028' " + "x" * 10_000 + " try another")
+    assert str(error).startswith("name 'a\\nb\\x1b[31m\\u2028' xxx") and str(error).endswith("xxx try another")
+    assert str(error).isprintable() and len(str(error)) < 4100
+    assert str(admm.InputError(str(error))) == str(error), "the same again after a way over the wire"
+    assert str(admm.InputError("Wärme: 水")) == "Wärme: 水"
 
 
 def test_limits_and_the_callback_stop_the_run_with_the_values_so_far() -> None:

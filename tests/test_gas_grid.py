@@ -180,6 +180,14 @@ def spoiled(tmp_path, table, columns, row):
         ("heat_consumer", ["in_service"], [True], "1 heat_consumer in service"),
         ("sink", ["junction", "mdot_kg_per_s"], [99, 1.0], "sink 0: junction is 99, expected a junction in service"),
         ("sink", ["junction", "mdot_kg_per_s"], [1, None], "sink 0: mdot_kg_per_s is None, expected a finite number"),
+        (
+            "sink",
+            ["junction", "mdot_kg_per_s"],
+            [1, 1e99],
+            "mdot_kg_per_s is 1e+99, expected a number of at most 1e+15",
+        ),
+        ("sink", ["junction", "mdot_kg_per_s"], [[1], 1.0], "stored in another way than expected (TypeError"),
+        ("valve", ["junction", "element", "et"], [1, 2, "ju"], "stored in another way than expected (KeyError"),
         ("ext_grid", ["junction", "p_bar", "type"], [0, 3.0, "t"], "ext_grid 0: type is 't', expected 'p' or 'pt'"),
         ("ext_grid", ["junction", "p_bar", "in_service"], [0, 3.0, False], "has no gate"),
         ("valve", ["junction", "element", "et", "opened"], [1, 2, "ju", True], "joins heights of 0 and 12 m"),
@@ -200,6 +208,10 @@ def test_what_cannot_be_imported_is_named_with_its_table(tmp_path, table, column
         ("[1]", "holds other JSON, expected a pandapipesNet"),
         ('{"_class": "pandapowerNet", "_object": {}}', "holds pandapowerNet, expected a pandapipesNet"),
         ('{"_class": "pandapipesNet", "_object": {}}', "the fluid is None, expected a gas"),
+        ('{"_class": "pandapipesNet"}', "stored in another way than expected (KeyError"),
+        ('{"_class": "pandapipesNet", "_object": {"pipe": {"_class": "DataFrame", "_object": "[["}}}', "another way"),
+        ("[" * 100_000, "is no JSON"),
+        ("9" * 5000, "is no JSON"),
     ],
 )
 def test_other_files_are_refused(tmp_path, text, words):

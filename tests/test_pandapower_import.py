@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 
@@ -154,6 +155,40 @@ CHANGES = {
     "expected 'hv' or 'lv'": lambda net: (net.trafo.__setitem__("tap_side", "mv"), net.trafo.__setitem__("tap_pos", 2)),
     "has an impedance": lambda net: net.switch.__setitem__("z_ohm", 0.1),
 }
+
+
+def test_a_file_runs_nothing_and_reads_no_other_file(tmp_path, monkeypatch):
+    """pandapower imports the module of any class that a file names, and reads a table from a path in its place."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "evil.py").write_text("open('ran', 'w').close()\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    content = json.loads(pp.to_json(chain()))
+    hidden = {"_module": "evil", "_class": "Evil", "_object": {}}
+    content["_object"]["extra"] = hidden
+    table = {"columns": ["object"], "index": [0], "data": [[hidden]]}
+    content["_object"]["controller"] = {
+        "_module": "pandas.core.frame", "_class": "DataFrame", "_object": json.dumps(table), "orient": "split"
+    }  # fmt: skip
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert feeder_from_pandapower(path).nodes == feeder_from_pandapower(chain()).nodes
+    assert not (tmp_path / "ran").exists()
+    content["_object"]["load"]["_object"] = str(path)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match="pandapower cannot read it"):
+        feeder_from_pandapower(path)
+
+
+def test_tables_that_are_not_as_pandapower_makes_them_are_refused():
+    for table, changes in (("bus", 3), ("line", chain().line.drop(columns="from_bus")), ("switch", None)):
+        net = chain()
+        net[table] = changes
+        with pytest.raises(InputError, match="a table is not as pandapower makes it"):
+            feeder_from_pandapower(net)
+    net = chain()
+    net.load["p_mw"] = 1e300
+    with pytest.raises(InputError, match="p_mw of '0' is 1e.300, expected a number of at most"):
+        feeder_from_pandapower(net)
 
 
 @pytest.mark.parametrize("words", CHANGES)

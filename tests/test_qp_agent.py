@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from admm import AgentBoundary, AnswerStatus, InputError, Question
+from admm import AgentBoundary, AnswerStatus, Coupling, InputError, Quantity, Question
+from admm.couplings import Layout
 from subproblems import Builder, QPAgent, QuadraticProgram
 from subproblems.osqp_solver import OsqpSolver
 from subproblems.solver import Numbers
@@ -170,6 +171,27 @@ def test_crossed_bounds_and_nan_never_reach_osqp():
     numbers.l[0], numbers.q[1] = -1.0, np.nan
     with pytest.raises(InputError, match="q has a value"):
         solver.solve(numbers, 1e-6)
+
+
+@pytest.mark.parametrize("solver", ["osqp", "piqp"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"l": [1e30], "u": [np.inf]}, "row 0 lies between 1e.30 and inf, expected bounds below 1e.20"),
+        ({"l": [-np.inf], "u": [-1e25]}, "row 0 lies between -inf and -1e.25"),
+        (
+            {"l": [1.0], "u": [2.0], "row_scale": [1e-30]},
+            "row 0 lies between 1 and 2, expected bounds below 1e.20 times",
+        ),
+        ({"q": [1e300], "variable_scale": [1e10]}, "q is no longer finite in scaled units"),
+        ({"P": sp.csc_matrix([[1e300]]), "variable_scale": [1e10]}, "P is no longer finite"),
+    ],
+)
+def test_numbers_that_a_solver_would_take_for_none_are_refused(solver, changes, words):
+    good = {"P": sp.identity(1), "q": [0.0], "A": sp.identity(1), "l": [0.0], "u": [1.0], "name": "shop"}
+    shop = QPAgent(QuadraticProgram(**good | changes, boundary={("a-b", "p_mw"): np.array([0])}), solver=solver)
+    with pytest.raises(InputError, match=f"shop: {words}"):
+        shop.prepare(Layout([Coupling("a-b", "a", "b", [Quantity("p_mw", 1)])]).boundary("a"))
 
 
 def test_an_update_may_not_move_the_boundary():

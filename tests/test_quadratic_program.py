@@ -36,6 +36,14 @@ WRONG = {
     "non-convex diagonal": ({"P": sp.csc_matrix(np.diag([1.0, -1.0]))}, "not positive semidefinite"),
     "non-convex off the diagonal": ({"P": sp.csc_matrix([[1.0, 2.0], [2.0, 1.0]])}, "not positive semidefinite"),
     "one triangle only": ({"P": sp.csc_matrix([[1.0, 0.5], [0.0, 1.0]])}, "not symmetric"),
+    "complex P": ({"P": sp.identity(2, dtype=complex)}, "P is .*, expected a sparse matrix of numbers"),
+    "complex q": ({"q": np.ones(2, dtype=complex)}, "q is ndarray, expected 2 numbers"),
+    "huge whole number": ({"q": [10**400, 1]}, "q is list, expected 2 numbers"),
+    "no constant": ({"constant": None}, "constant is None, expected a finite number"),
+    "infinite constant": ({"constant": np.inf}, "constant is inf, expected a finite number"),
+    "boundary of rows": ({"boundary": {("a-b", "p_mw"): [[0], [0, 1]]}}, "expected a list of positions"),
+    "boundary below": ({"boundary": {("a-b", "p_mw"): np.array([-1])}}, "names position -1, expected 0 to 1"),
+    "no boundary": ({"boundary": None}, "boundary is None, expected"),
     "boundary outside": ({"boundary": {("a-b", "p_mw"): np.array([2])}}, "names position 2, expected 0 to 1"),
     "boundary of floats": ({"boundary": {("a-b", "p_mw"): np.array([0.5])}}, "expected a list of positions"),
     "boundary key": ({"boundary": {"p_mw": np.array([0])}}, r"expected \(coupling, quantity\)"),
@@ -51,6 +59,23 @@ WRONG = {
 def test_wrong_parts_are_named(changes, words):
     with pytest.raises(InputError, match=words):
         QuadraticProgram(**parts(**changes))
+
+
+@pytest.mark.parametrize("kind", ["csc", "csr", "bsr", "coo"])
+@pytest.mark.parametrize("index", [-1, 2, 2**31 - 1])
+def test_indices_that_point_nowhere_never_reach_compiled_code(kind, index):
+    """Conversions and factorisations of scipy read and write where such an index says."""
+    matrix = sp.csc_matrix([[2.0, 0.5], [0.5, 2.0]]).asformat(kind)
+    (matrix.row if kind == "coo" else matrix.indices)[0] = index
+    with pytest.raises(InputError, match=r"shop: P is .*ind(ex|ices).*, expected a sparse matrix of numbers"):
+        QuadraticProgram(**parts(P=matrix))
+
+
+def test_a_broken_index_pointer_never_reaches_compiled_code():
+    matrix = sp.csc_matrix(np.eye(2))
+    matrix.indptr[1] = 99
+    with pytest.raises(InputError, match="shop: P is "):
+        QuadraticProgram(**parts(P=matrix))
 
 
 @pytest.mark.parametrize("P", [np.zeros((2, 2)), [[1.0, 1.0], [1.0, 1.0]], np.diag([0.0, 3.0])])

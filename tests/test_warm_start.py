@@ -314,6 +314,28 @@ def check_refused(ended: Ended, out: Path, words: str) -> None:
     assert not out.exists()
 
 
+def test_a_damaged_boundary_file_is_refused_before_it_is_opened(capsys, completed: Path, tmp_path: Path) -> None:
+    """A bit of a number that flips makes another number; elsewhere in the file it may keep HDF5 busy for ever."""
+    former_run = spoilt(completed, tmp_path / "former")
+    content = bytearray((former_run / "boundary.h5").read_bytes())
+    content[len(content) // 2] ^= 1
+    (former_run / "boundary.h5").write_bytes(content)
+    ended = start_from(capsys, former_run, tmp_path / "out")
+    check_refused(
+        ended, tmp_path / "out", "boundary.h5: is not the file that its summary.json belongs to, or is damaged"
+    )
+
+
+def test_texts_of_variable_length_are_not_read(tmp_path: Path) -> None:
+    """A size of 0 in the heap where HDF5 keeps them makes it go round in circles; users' texts are there."""
+    path = tmp_path / "boundary.h5"
+    write_boundary(path, former(range(2)), {})
+    content = path.read_bytes()
+    heap = content.index(b"GCOL") + 16
+    path.write_bytes(content[:heap] + bytes(16) + content[heap + 16 :])
+    assert read_boundary(path, 2)["a-b"]["p_mw"].unit == "MW"
+
+
 def test_folders_that_hold_no_completed_run_end_with_one_line(capsys, completed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     check_refused(start_from(capsys, tmp_path / "nowhere", out), out, "nowhere: is no folder")

@@ -44,7 +44,7 @@ def is_sensible(value: Any) -> bool:
 
 def _digits(value: float) -> str:
     """Whole numbers of thousands of digits have no text."""
-    return f"{value:g}" if isinstance(value, float) or abs(value) < 2**1000 else "a number of hundreds of digits"
+    return f"{float(value):g}" if isinstance(value, float) or abs(value) < 2**1000 else "a number of hundreds of digits"
 
 
 def _check_series(value: Any) -> float | str:
