@@ -193,7 +193,7 @@ class FormerRun:
 def read_former(path: str | Path) -> FormerRun:
     """The completed run in a folder. Raises InputError, naming the file and what is wrong with it."""
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise InputError(f"{path}: is no folder, expected the output folder of a completed run")
     summary = _read_summary(path / SUMMARY)
     if BOUNDARY_DIGEST in summary and (path / BOUNDARY).is_file():

@@ -359,8 +359,12 @@ class CaseFolder:
         return located(f"{self.path}: network '{network}'")
 
     def file(self, name: str) -> Path:
-        """A file of the case; InputError if it lies outside the folder."""
-        path = (self.folder / name).resolve()
+        """A file of the case; InputError if it lies outside the folder, or has a name that no file can have."""
+        try:
+            path = (self.folder / name).resolve()
+            path.exists()
+        except (OSError, RuntimeError, ValueError) as error:  # too long, a link to itself, a zero byte
+            raise InputError(f"{self.path}: file '{name}' cannot be looked for ({error}); check the name") from None
         if not path.is_relative_to(self.folder.resolve()):
             raise InputError(f"{self.path}: file '{name}' lies outside the case folder; move it inside")
         return path

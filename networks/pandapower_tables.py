@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ def open_network(source: Any) -> Any:
     if hasattr(source, "bus") and hasattr(source, "ext_grid"):
         return source
     path = Path(source)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file, expected a pandapower network in JSON")
     import pandapower
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class PrivateFiles:
     def _profiles(self, agent: AgentTable) -> Profiles:
         """Public ones and the agent's own, if it has any."""
         own = self.path(agent).with_suffix(".csv")
-        return self._public.with_file(own) if own.exists() else self._public
+        return self._public.with_file(own) if os.path.exists(own) else self._public
 
     def devices(self, agent: AgentTable) -> list[Device]:
         return self.community(agent).devices

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ SIMILAR = 0.85
 def read_text(path: Path) -> str:
     """The file's text; InputError if it is missing, unreadable or no UTF-8 text."""
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe or device might never end
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):  # a pipe or device might never end
             raise InputError(f"{path}: is no file; expected a text file that you may read")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -35,7 +36,7 @@ def read_text(path: Path) -> str:
 
 
 def _nearby(path: Path) -> str:
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         return f"there is no folder {path.parent}"
     close = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1, cutoff=SIMILAR)
     return f"did you mean '{close[0]}'?" if close else f"check the name, or create it in {path.parent}"

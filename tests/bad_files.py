@@ -59,6 +59,17 @@ FILES = {
     "profile file outside": Bad(
         edit(CASE_FILE, "profiles/public.csv", "/etc/hostname"), ("case.toml", "'/etc/hostname'", "outside")
     ),
+    "overlong agent file": Bad(
+        edit(CASE_FILE, "agents/ec01-homes.toml", "x" * 300), ("case.toml: file 'xxx", "cannot be looked for")
+    ),
+    "overlong grid": Bad(edit(CASE_FILE, '"ieee33"', f'"{"x" * 300}"'), ("case.toml: file 'xxx", "check the name")),
+    "zero byte in a name": Bad(
+        edit(CASE_FILE, "agents/ec01-homes.toml", r"a\u0000b"), (r"case.toml: file 'a\x00b'", "cannot be looked for")
+    ),
+    "control codes in a key": Bad(
+        edit(CASE_FILE, "profiles = [", r'"\u001b[31m\n" = ['), (r"unknown key '\x1b[31m\n'", "profiles")
+    ),
+    "nested too deeply": Bad(write(CASE_FILE, b"a = " + b"[" * 100_000), ("case.toml", "nested too deeply")),
     "grid outside": Bad(edit(CASE_FILE, '"ieee33"', '"../ieee33"'), ("case.toml", "'../ieee33'", "outside")),
 }
 

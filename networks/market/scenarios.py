@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from pathlib import Path
@@ -99,9 +100,9 @@ class ScenarioFile:
 
 def scenario_files(path: Path) -> list[Path]:
     """The file itself, or the CSV files of a folder in the order of their names: one for each draw."""
-    if path.is_file():
+    if os.path.isfile(path):
         return [path]
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise InputError(f"{path}: there is no such file or folder of scenarios; check the path")
     files = sorted(each for each in path.iterdir() if each.suffix == ".csv" and each.is_file())
     if not files:
