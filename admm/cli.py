@@ -6,6 +6,7 @@ Nothing heavy is imported before the arguments are read, so that help answers at
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
 import sys
@@ -196,6 +197,8 @@ def _add_centralised(commands: argparse._SubParsersAction) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show ends no run
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = build_parser()
     given = parser.parse_args(arguments)
     if given.version:

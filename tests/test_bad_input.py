@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 import admm
+from admm.cli import main
 from networks.case_file import BUNDLED, CASE_FILE
 from subproblems import QPAgent, QuadraticProgram
 from tests.bad_files import CARS, FILES, HOMES, KEYS, REFERENCE, TYPES, VARIANT, Bad
@@ -19,7 +21,7 @@ from tests.bad_values import HORIZON, PROFILES, VALUES
 from tests.case_tools import BUNDLED_CASE, Ended, copy_case, edit, tieline, write
 from tests.conftest import ROOT
 
-BAD_INPUT, INFEASIBLE = 2, 4
+BAD_INPUT, NOT_CONVERGED, INFEASIBLE = 2, 3, 4
 OLDER_RESULT = ("summary.json", "history.h5", "boundary.h5", "private/ec01-homes.h5")
 ALL = {"files": FILES, "keys": KEYS, "types": TYPES, "horizon": HORIZON, "profiles": PROFILES, "values": VALUES}
 
@@ -93,6 +95,17 @@ def test_bad_arguments_are_refused_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     check_refused(tieline(capsys, *arguments), words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_the_terminal_cannot_show_ends_no_command(tmp_path: Path, monkeypatch) -> None:
+    """Arguments that are no UTF-8 come as lone surrogates, and some terminals know ASCII only."""
+    shown = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding="ascii", write_through=True))
+    case = copy_case(tmp_path)
+    edit(CASE_FILE, "periods = 24", "periods = 2")(case)
+    out = tmp_path / "W\u00e4rme \udcff"
+    assert main(["run", str(case), "--max-iterations", "1", "--out", str(out)]) == NOT_CONVERGED
+    assert rb"W\xe4rme \udcff" in shown.getvalue() and (out / "summary.json").is_file()
 
 
 def test_a_file_is_no_output_folder(tmp_path: Path, capsys) -> None:
