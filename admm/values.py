@@ -7,18 +7,17 @@ from typing import Any
 
 import numpy as np
 
+LARGEST_WHOLE = 2**63
+"""From here on numpy takes whole numbers for objects."""
+
 
 def is_number(value: Any) -> bool:
-    """A real number that a float can hold, nan and infinite ones among them; no truth value, no text."""
+    """A real number that numpy can hold, nan and infinite ones among them; no truth value, no text."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return False
-    try:
-        float(value)
-    except OverflowError:
-        return False
-    return True
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < LARGEST_WHOLE
+    return isinstance(value, float | np.integer | np.floating)
 
 
 def is_finite(value: Any) -> bool:

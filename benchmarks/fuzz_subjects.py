@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from benchmarks.fuzz_api import Agents, Messages, Programs
 from benchmarks.fuzz_checks import Subject
-from benchmarks.fuzz_files import CaseFiles, CommandLine, GridFile, Results, Scenarios
+from benchmarks.fuzz_files import CaseFiles, CommandLine, GridFile, Scenarios
+from benchmarks.fuzz_results import Results
 from networks.case_file import CASE_FILE
 
 

@@ -99,15 +99,15 @@ def data_only(content: Any) -> Any:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without what pandapower logs and pandas warns of: what matters is checked afterwards."""
-    logger = logging.getLogger("pandapower")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    logger, nowhere = logging.getLogger("pandapower"), logging.NullHandler()  # its modules set levels of their own
+    handlers, propagate = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [nowhere], False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logger.handlers, logger.propagate = handlers, propagate
 
 
 @contextmanager

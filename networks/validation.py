@@ -21,7 +21,7 @@ SIMILAR = 0.85
 def read_text(path: Path) -> str:
     """The file's text; InputError if it is missing, unreadable or no UTF-8 text."""
     try:
-        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):  # a pipe or device might never end
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # a pipe might never end
             raise InputError(f"{path}: is no file; expected a text file that you may read")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -163,6 +163,7 @@ class _Answers(Parabola):
         (lambda v: admm.Answer(v, reason=["late"]), admm.InputError, "answer.reason is list, expected text"),
         (lambda v: admm.Answer(v, cost_eur="1"), admm.InputError, "answer.cost_eur is str, expected a number"),
         (lambda v: admm.Answer(v, solve_seconds=None), admm.InputError, "answer.solve_seconds is NoneType"),
+        (lambda v: admm.Answer(v, cost_eur=10**300), admm.InputError, "answer.cost_eur is int, expected a number"),
         (lambda v: admm.Answer(v, inner_iterations=np.nan), admm.SolverError, "answer.inner_iterations"),
         (lambda v: admm.Answer(v, admm.AnswerStatus.INFEASIBLE, "no room"), admm.InfeasibleError, "no room"),
         (lambda v: admm.Answer(v, admm.AnswerStatus.UNBOUNDED, "no floor"), admm.SolverError, "no floor"),

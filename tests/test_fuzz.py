@@ -19,8 +19,9 @@ from benchmarks.__main__ import main
 from benchmarks.fuzz import FuzzRow, shares, tried
 from benchmarks.fuzz_api import Agents, Messages, Programs
 from benchmarks.fuzz_checks import Fault, Subject, check_message, check_output, command, ended
-from benchmarks.fuzz_files import CaseFiles, CommandLine, GridFile, Results, Scenarios
+from benchmarks.fuzz_files import CaseFiles, CommandLine, GridFile, Scenarios
 from benchmarks.fuzz_inputs import mutated_bytes, mutated_csv, mutated_text, mutated_tree, toml_text
+from benchmarks.fuzz_results import Results
 from benchmarks.fuzz_subjects import SUBJECTS, draw_for
 from benchmarks.tables import read_csv
 from tests.conftest import ROOT

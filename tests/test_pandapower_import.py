@@ -179,6 +179,15 @@ def test_a_file_runs_nothing_and_reads_no_other_file(tmp_path, monkeypatch):
         feeder_from_pandapower(path)
 
 
+def test_what_pandapower_logs_does_not_reach_the_terminal(tmp_path, caplog):
+    content = json.loads(pp.to_json(chain()))
+    content["_object"]["load"]["is_multiindex"] = True
+    (tmp_path / "net.json").write_text(json.dumps(content), encoding="utf-8")
+    feeder_from_pandapower(tmp_path / "net.json")
+    assert caplog.records == []
+    assert logging.getLogger("pandapower").handlers == [] and logging.getLogger("pandapower").propagate
+
+
 def test_tables_that_are_not_as_pandapower_makes_them_are_refused():
     for table, changes in (("bus", 3), ("line", chain().line.drop(columns="from_bus")), ("switch", None)):
         net = chain()
