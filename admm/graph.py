@@ -65,7 +65,7 @@ def _check_names(couplings: Sequence[Coupling]) -> None:
         if not isinstance(coupling, Coupling):
             raise InputError(f"couplings hold {coupling!r}, expected admm.Coupling objects")
         for name in (coupling.name, *(quantity.name for quantity in coupling.quantities)):
-            if "/" in name or name == ".":
+            if "/" in name or "\0" in name or name == ".":
                 raise InputError(f"coupling '{coupling.name}': '{name}' is not allowed as a name: leave out '/'")
         for agent in (coupling.lower, coupling.upper):
             if agent.startswith(RELAY):

@@ -124,8 +124,13 @@ def read_boundary(path: str | os.PathLike[str], periods: int) -> dict[str, dict[
         }
 
 
+def _member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """What stands there itself: a link could lead to another file, and one that is a pipe would never open."""
+    return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
+
+
 def _subgroup(group: h5py.Group, name: str) -> h5py.Group:
-    found = group.get(name)
+    found = _member(group, name)
     if not isinstance(found, h5py.Group):
         where = f"{group.file.filename}: {group.name.rstrip('/')}/{name}"
         raise InputError(f"{where} is no group, expected /COUPLING/QUANTITY/{{lower, upper, price}}")
@@ -164,12 +169,14 @@ def _read_unit(group: h5py.Group) -> str:
 
 
 def _read_array(group: h5py.Group, name: str, periods: int) -> np.ndarray:
-    where, found = f"{group.file.filename}: {group.name}/{name}", group.get(name)
+    where, found = f"{group.file.filename}: {group.name}/{name}", _member(group, name)
     if not isinstance(found, h5py.Dataset):
         raise InputError(f"{where} is not there, expected an array of {periods} numbers")
     if found.shape != (periods,) or found.dtype.kind not in "fiu":
         what = f"{found.shape} of type {found.dtype}"
         raise InputError(f"{where} has shape {what}, expected {periods} numbers, as summary.json says")
+    if found.chunks or found.external or found.is_virtual:  # unpacked it may be huge, or lie in another file
+        raise InputError(f"{where} is stored in pieces or elsewhere, expected a plain array as a run writes it")
     values = found[:].astype(float)
     if not np.isfinite(values).all():
         at = int(np.argmin(np.isfinite(values)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzz_inputs import toml_text
-from networks.case_file import BUNDLED, CASE_FILE
+from networks.case_file import BUNDLED, CASE_FILE, REFERENCE_FILE
 
 PERIODS = 8
 AGENTS_A_CASE = 2
@@ -111,7 +111,9 @@ def case_files(kind: str, agents: tuple[str, ...], upstream: bool = False) -> tu
         **({"market": _market(bundled)} if upstream else {}),
         "variant": {"late": {"horizon": {"periods": PERIODS - 1}, "agent": {agents[0]: {"power_factor": 0.9}}}},
     }
-    files = {CASE_FILE: toml_text(tree), "profiles/public.csv": _cut(folder / "profiles/public.csv", start)}
+    optimum = {"case_sha256": "0" * 64, "objective_eur": 100.0, "turnover_eur": 50.0}
+    files = {CASE_FILE: toml_text(tree), REFERENCE_FILE: json.dumps({"tiny": optimum})}
+    files["profiles/public.csv"] = _cut(folder / "profiles/public.csv", start)
     for name in agents:
         files[f"agents/{name}.toml"] = (folder / f"agents/{name}.toml").read_text(encoding="utf-8")
         files[f"agents/{name}.csv"] = _cut(folder / f"agents/{name}.csv", start)

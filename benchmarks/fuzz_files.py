@@ -113,9 +113,12 @@ def _spoil(path: Path, text: str, tree: dict[str, Any] | None, draw: Random) -> 
         path.write_bytes(mutated_csv(text, draw))
     elif draw.random() < 0.15:
         path.write_bytes(mutated_text(text, draw))
+    elif path.suffix == ".json":
+        found = json.dumps(mutated_tree(json.loads(text), draw), default=str)
+        path.write_text(found, encoding="utf-8", errors="replace")
     else:
-        found = mutated_tree(tree if tree is not None else _toml(text), draw)
-        path.write_text(toml_text(found), encoding="utf-8", errors="replace")
+        found = toml_text(mutated_tree(tree if tree is not None else _toml(text), draw))
+        path.write_text(found, encoding="utf-8", errors="replace")
 
 
 def _restore(path: Path, text: str) -> None:

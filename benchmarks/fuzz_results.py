@@ -113,7 +113,9 @@ def _put(file: h5py.File, name: str, change: int, draw: Random) -> None:
     else:
         shapes = ((), (0,), (1,), (7,), (8,), (8, 1), (2**40,))
         kinds = ("f8", "f4", "i8", "u1", "c16", "S3", h5py.string_dtype(), [("a", "f8")], "?", h5py.ref_dtype, "f8")
-        data = file.create_dataset(name, draw.choice(shapes), draw.choice(kinds), chunks=None)
+        shape, how = draw.choice(shapes), draw.choice(({}, {}, {}, {"chunks": True}, {"external": "/dev/null"}))
+        kind = draw.choice(kinds) if not how else "f8"
+        data = file.create_dataset(name, shape, kind, **(how if shape == (8,) else {}))
         if data.size == 8 and data.dtype.kind == "f":
             data[...] = draw.choice((np.nan, np.inf, 1e308, -1e30, 0.0))
 

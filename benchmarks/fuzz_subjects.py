@@ -11,7 +11,7 @@ from benchmarks.fuzz_api import Agents, Messages, Programs
 from benchmarks.fuzz_checks import Subject
 from benchmarks.fuzz_files import CaseFiles, CommandLine, GridFile, Scenarios
 from benchmarks.fuzz_results import Results
-from networks.case_file import CASE_FILE
+from networks.case_file import CASE_FILE, REFERENCE_FILE
 
 
 class Entry(NamedTuple):
@@ -29,10 +29,11 @@ SUBJECTS: dict[str, Entry] = {
     "feeder": Entry(0.08, lambda at: CaseFiles(at, "feeder/"), "bus.csv, branch.csv"),
     "transmission": Entry(0.04, lambda at: CaseFiles(at, "grid/", ("market",)), "bus.csv, branch.csv, gen.csv"),
     "gas grid": Entry(0.06, lambda at: CaseFiles(at, "gas/", ("hubs",)), "node.csv, pipe.csv, gate.csv"),
+    "reference": Entry(0.01, lambda at: CaseFiles(at, REFERENCE_FILE, ("electric",)), "reference.json"),
     "pandapower": Entry(0.03, lambda at: GridFile(at, "pandapower"), "a feeder or grid in JSON"),
     "pandapipes": Entry(0.04, lambda at: GridFile(at, "pandapipes"), "a gas grid in JSON"),
     "results": Entry(0.10, Results, "boundary.h5 and summary.json, read for a warm start"),
-    "messages": Entry(0.13, Messages, "what ranks send each other"),
+    "messages": Entry(0.12, Messages, "what ranks send each other"),
     "programs": Entry(0.08, Programs, "QuadraticProgram, Coupling, Quantity, Settings"),
     "agents": Entry(0.06, Agents, "answers of agents, and what they raise"),
     "scenarios": Entry(0.04, Scenarios, "scenario files of the market"),

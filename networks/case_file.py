@@ -377,7 +377,7 @@ class CaseFolder:
         text = read_text(path)
         try:
             return {name: Reference(**optimum).model_dump() for name, optimum in json.loads(text).items()}
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path}: holds no saved optima ({error}); remove it, or save the reference again"
             ) from None

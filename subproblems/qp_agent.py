@@ -54,8 +54,8 @@ class QPAgent:
     def __init__(self, qp: QuadraticProgram, solver: str = "osqp", shares_cost: bool = True) -> None:
         if not isinstance(qp, QuadraticProgram):
             raise InputError(f"QPAgent got {type(qp).__name__}, expected a QuadraticProgram")
-        if solver not in SOLVERS:
-            raise InputError(f"{qp.name}: solver is '{solver}', expected one of {', '.join(SOLVERS)}")
+        if not isinstance(solver, str) or solver not in SOLVERS:
+            raise InputError(f"{qp.name}: solver is {solver!r}, expected one of {', '.join(SOLVERS)}")
         self.qp, self.solver_name, self.shares_cost = qp, solver, shares_cost
         self.x: np.ndarray | None = None
         self._boundary: AgentBoundary | None = None

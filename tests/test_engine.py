@@ -227,6 +227,7 @@ def test_arguments_of_another_type_are_refused(arguments: tuple, words: str) -> 
     ("changes", "words"),
     [
         ({"name": 3}, "expected text"),
+        ({"name": ""}, "expected text"),
         ({"unit": ["MW"]}, "expected text"),
         ({"periods": 2**40}, "at most 1000000"),
         ({"scale": 1e300}, "scale is 1e+300, expected a nominal size between 1e-12 and 1e+12"),

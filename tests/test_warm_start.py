@@ -170,6 +170,14 @@ def penalty(value: object) -> Callable[[h5py.File], None]:
     return lambda file: file["a-b/p_mw"].attrs.__setitem__("penalty", value)
 
 
+def stored(**how: object) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file["a-b/p_mw/upper"]
+        file.create_dataset("a-b/p_mw/upper", (2,), "f8", **how)
+
+    return change
+
+
 def unit(value: object) -> Callable[[h5py.File], None]:
     return lambda file: file["a-b/p_mw"].attrs.__setitem__("unit", value)
 
@@ -192,6 +200,9 @@ def unit(value: object) -> Callable[[h5py.File], None]:
         (unit("MW"), "/a-b/p_mw, attribute unit, has type object, expected text of fixed length"),
         (lambda file: file["a-b/p_mw"].attrs.__setitem__("scale", -1.0), "/a-b/p_mw has the scale"),
         (lambda file: file.__setitem__("c-d", h5py.SoftLink("/nowhere")), "/c-d is no group"),
+        (lambda file: file.__setitem__("c-d", h5py.ExternalLink("boundary.h5", "/a-b")), "/c-d is no group"),
+        (stored(chunks=(1,)), "/a-b/p_mw/upper is stored in pieces or elsewhere, expected a plain array"),
+        (stored(external="other.raw"), "/a-b/p_mw/upper is stored in pieces or elsewhere"),
     ],
 )
 def test_a_spoilt_boundary_file_is_named_with_file_and_array(tmp_path: Path, change, words: str) -> None:
