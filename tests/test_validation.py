@@ -99,7 +99,7 @@ def test_a_folder_or_a_broken_link_is_refused(tmp_path: Path) -> None:
         ({"wheels": [{"name": "a", "radius_m": 1}], "load_kg": "3"}, "cart: load_kg is '3', expected a number"),
         ({"wheels": [{"name": "a", "radius_m": 1}], "load_kg": [1] * 99}, "cart: load_kg is a list, expected a number"),
         ({"self": 1}, "cart.toml: cart: unknown key 'self'; known are wheels, load_kg"),
-        ({"load_kg": 1e300}, "cart.toml: cart: load_kg is 1e+300, expected a number of at most 1e+15 in size"),
+        ({"load_kg": 1e300}, "cart.toml: cart: load_kg is 1e+300, expected a number of at most 1e+20 in size"),
         ({"load_kg": -(10**400)}, "cart: load_kg is a number of hundreds of digits, expected a number of at most"),
         ({"wheels": [{"name": "a", "radius_m": 2**99}]}, "cart: wheel 'a': radius_m is 6.33825e+29, expected a number"),
     ],
@@ -137,7 +137,7 @@ def test_tables_are_read_by_column_name(tmp_path: Path) -> None:
         ("bus,p_kw\n1\n", "line 2 has 1 cells, expected 2"),
         ("bus,p_kw\n1,2\n1,\n", "line 3: p_kw is empty"),
         ("bus,p_kw\n1,nan\n", "line 2: p_kw is 'nan', expected a finite number"),
-        ("bus,p_kw\n1,-1e30\n", "line 2: p_kw is '-1e30', expected a number of at most 1e.15 in size"),
+        ("bus,p_kw\n1,-1e30\n", "line 2: p_kw is '-1e30', expected a number of at most 1e.20 in size"),
         ("bus,p_kw\n1," + "9" * 200_000 + "\n", "line 2 is no CSV"),
     ],
 )

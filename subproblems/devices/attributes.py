@@ -30,7 +30,7 @@ class Attributes(BaseModel):
             raise InputError(_message(type(self), data, error)) from None
 
 
-LARGEST = 1e15
+LARGEST = 1e20
 SENSIBLE = f"a number of at most {LARGEST:g} in size; check its unit"
 
 
