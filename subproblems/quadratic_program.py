@@ -179,8 +179,8 @@ class QuadraticProgram:
 
 def _check_real(given: Any) -> None:
     """Raises TypeError for complex numbers, whose imaginary part a conversion would drop."""
-    kind = getattr(getattr(given, "dtype", None), "kind", "")
-    if kind in "cmM" and kind:
+    dtype = given.dtype if sp.issparse(given) else np.asarray(given).dtype
+    if dtype.kind in "cmM":
         raise TypeError("expected real numbers")
 
 

@@ -37,6 +37,7 @@ WRONG = {
     "non-convex off the diagonal": ({"P": sp.csc_matrix([[1.0, 2.0], [2.0, 1.0]])}, "not positive semidefinite"),
     "one triangle only": ({"P": sp.csc_matrix([[1.0, 0.5], [0.0, 1.0]])}, "not symmetric"),
     "complex P": ({"P": sp.identity(2, dtype=complex)}, "P is .*, expected a sparse matrix of numbers"),
+    "complex list": ({"P": [[1j, 0.0], [0.0, 1j]]}, "P is list, expected a sparse matrix of numbers"),
     "complex q": ({"q": np.ones(2, dtype=complex)}, "q is ndarray, expected 2 numbers"),
     "huge whole number": ({"q": [10**400, 1]}, "q is list, expected 2 numbers"),
     "no constant": ({"constant": None}, "constant is None, expected a finite number"),
