@@ -222,7 +222,7 @@ def test_a_foreign_error_comes_back_with_the_name_of_its_class() -> None:
 
 def test_a_long_reason_is_cut_at_a_whole_character() -> None:
     limit = wire.REASON_LIMIT_BYTES
-    sent = wire.error_message(RUN, 1, AGENT, admm.InputError("a" + "\u00fc" * limit))
+    sent = wire.error_message(RUN, 1, AGENT, admm.InputError("a" + "\u00fc" * (3 * limit // 4)))
     assert str(wire.read_error(wire.unpack(wire.pack(sent)))) == "a" + "\u00fc" * ((limit - 1) // 2)
     answer = admm.Answer(np.zeros(3), reason="r" * (limit + 1))
     data = wire.pack(_answers(answer, answer))
