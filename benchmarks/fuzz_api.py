@@ -237,7 +237,7 @@ def _solve(
 ) -> None:
     agents = {name: QPAgent(QuadraticProgram(**part), solver=solver) for name, part in parts.items()}
     couplings = [admm.Coupling(**coupling, quantities=[admm.Quantity(**quantity)])]
-    if settings.get("max_iterations", 0) != 3:
+    if settings["max_iterations"] is not FEW["max_iterations"]:
         settings["time_limit_seconds"] = 0.5
     admm.solve(agents, couplings, admm.Settings(**settings), admm.InProcessTransport(threads=1))
 

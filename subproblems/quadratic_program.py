@@ -190,6 +190,8 @@ def _check_stored(given: Any) -> None:
     if not sp.issparse(given):
         return
     if given.format in ("csc", "csr", "bsr"):
+        if (np.diff(given.indptr) < 0).any():  # scipy's own check passes where the last one is below 0
+            raise ValueError("the index pointers fall")
         given.check_format(full_check=True)
     elif given.format == "coo":
         for index, size in zip(given.coords, given.shape, strict=True):

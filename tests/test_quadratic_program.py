@@ -72,9 +72,10 @@ def test_indices_that_point_nowhere_never_reach_compiled_code(kind, index):
         QuadraticProgram(**parts(P=matrix))
 
 
-def test_a_broken_index_pointer_never_reaches_compiled_code():
+@pytest.mark.parametrize(("position", "value"), [(0, 1), (0, -1), (1, 99), (1, -1), (2, 99), (2, -1)])
+def test_a_broken_index_pointer_never_reaches_compiled_code(position, value):
     matrix = sp.csc_matrix(np.eye(2))
-    matrix.indptr[1] = 99
+    matrix.indptr[position] = value
     with pytest.raises(InputError, match="shop: P is "):
         QuadraticProgram(**parts(P=matrix))
 
