@@ -20,6 +20,8 @@ NORMAL_BAR, NORMAL_K = 1.01325, 273.15
 """The state at which gases are sold (ISO 13443 calls 273.15 K "normal")."""
 MW_PER_KGPS = 3.6
 """times kWh/kg."""
+WIDEST_MM = 10_000.0
+"""Wider than any pipe: beyond it a diameter is a mistake, which leaves the flow without a unique solution."""
 MOST_NAMES = 8
 
 
@@ -152,6 +154,8 @@ class GasGrid:
             self._check_ends(what, row)
             for field in fields(row):
                 self._check_number(what, row, field.name)
+            if isinstance(row, GasPipe):
+                self._check_wall(row)
 
     def _check_ends(self, what: str, row: Row) -> None:
         ends = [(key, getattr(row, key)) for key in ("node", "from_node", "to_node") if hasattr(row, key)]
@@ -172,6 +176,14 @@ class GasGrid:
         if low or np.isnan(value) or (np.isinf(value) and key not in MAY_BE_INFINITE):
             found = f"{what} '{row.name}': {key} is {value:g}"
             raise self._error(found, f"expected a number {least}".rstrip(), "check its unit and its sign")
+
+    def _check_wall(self, pipe: GasPipe) -> None:
+        rough, inner = pipe.roughness_mm, pipe.inner_diameter_mm
+        if inner > WIDEST_MM or rough >= inner:
+            found = f"pipe '{pipe.name}': inner_diameter_mm is {inner:g} and roughness_mm {rough:g}"
+            raise self._error(
+                found, f"expected a roughness below the diameter and that at most {WIDEST_MM:g}", "use mm"
+            )
 
     def _check_pressures(self) -> None:
         for what, rows in (("node", self.nodes), ("gate", self.gates)):

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
+from admm import SolverError
 from networks.gas_flow import GasFlow, Linepack, content_mwh
 from networks.gas_grid import GasCompressor, GasGate, GasGrid, GasNode, GasPipe
+from networks.period_systems import LARGEST_DENSE, solve_periods
 from tests.gas_tools import AMBIENT_BAR, gas65, hub_nodes, table
 from tests.tolerances import EXACT, PRESSURE_BAR, SOLVER
 
@@ -164,3 +166,10 @@ def test_without_a_change_nothing_is_stored():
     steady = GasFlow(grid).run(demand, gate)
     packed = GasFlow(grid).run(demand, gate, linepack=Linepack(1.0, content_mwh(grid, steady.p_bar)[0]))
     assert packed.p_bar == pytest.approx(steady.p_bar, abs=EXACT * 100)
+
+
+@pytest.mark.parametrize("size", [2, LARGEST_DENSE + 1])
+def test_a_system_without_a_unique_solution_is_an_error_of_ours(size):
+    at = np.arange(size - 1)
+    with pytest.raises(SolverError, match="the equations of a flow have no unique solution"):
+        solve_periods(at, at, np.ones((1, size - 1)), np.ones((1, size, 1)), size)
