@@ -56,7 +56,7 @@ QUESTIONS = st.builds(admm.Question, st.integers(0, 10**6), ARRAY, ARRAY, PENALT
 ANSWERS = st.builds(
     admm.Answer,
     values=ARRAY,
-    status=st.sampled_from(admm.AnswerStatus),
+    status=st.sampled_from([one for one in admm.AnswerStatus if one is not admm.AnswerStatus.LOST]),
     reason=st.text(max_size=50),
     cost_eur=st.none() | FINITE,
     bound_eur=st.none() | FINITE,
@@ -90,7 +90,7 @@ def test_answers_come_back_to_the_last_bit_each_with_its_own_status_cost_and_rea
 def test_the_format_is_fixed_and_holds_no_pickle() -> None:
     """Byte by byte as documented: 44 bytes of header, then a row of three scalars and three arrays a question."""
     data = wire.pack(wire.questions_message(RUN, SEQUENCE, AGENT, [_question(settle=True), _question(iteration=5)]))
-    header = struct.pack("<4sHHQQiHHIII", b"TIEL", 2, 2, RUN, SEQUENCE, AGENT, 0, 0, 2, 24, 0)
+    header = struct.pack("<4sHHQQiHHIII", b"TIEL", 3, 2, RUN, SEQUENCE, AGENT, 0, 0, 2, 24, 0)
     row = (1, -2, 0.5, 0, 3, 4, 1, 0, float("inf"))
     assert data == header + struct.pack("<24d", 4, 1e-3, 1, *row, 5, 1e-3, 0, *row)
     assert len(data) == wire.questions_bytes(3, 2) == 44 + 2 * 96
@@ -101,7 +101,7 @@ def test_the_format_of_answers_is_fixed() -> None:
     values = np.array([1.0, -2.0, 0.5])
     refused = admm.Answer(np.empty(0), admm.AnswerStatus.INFEASIBLE, "no h\u00e4t")
     data = wire.pack(_answers(admm.Answer(values, bound_eur=7.0, solve_seconds=0.5, inner_iterations=30), refused))
-    header = struct.pack("<4sHHQQiHHIII", b"TIEL", 2, 3, RUN, SEQUENCE, AGENT, 0, 0, 2, 22, 7)
+    header = struct.pack("<4sHHQQiHHIII", b"TIEL", 3, 3, RUN, SEQUENCE, AGENT, 0, 0, 2, 22, 7)
     first, second = (0, 2, 0, 0, 7, 0, 0.5, 30, 1, -2, 0.5), (2, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0)
     assert data == header + struct.pack("<22d", *first, *second) + b"no h\xc3\xa4t"
 
