@@ -263,6 +263,7 @@ class Launch:
 
 def last_words(text: str) -> str:
     """The last line that names what went wrong."""
+    text = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", text)  # what a terminal would take for commands
     lines = [line.strip() for line in text.splitlines() if re.search(r"tieline:|rank \d+:|warning:|Error", line)]
     return re.sub(r"/\S*/", "", lines[-1])[:160] if lines else ""
 
