@@ -159,6 +159,7 @@ class Checkpoints:
             if found["versions"] != self.versions:
                 self.say(f"warning: {path} was made with {found['versions']}, so the last bits may differ")
             self._kept = [iteration]
+            path.replace(self.folder / CHECKPOINT)  # what could not be used must not push out what could
         return problem
 
     def _check_identity(self, found: Mapping[str, str], path: Path) -> None:

@@ -107,6 +107,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(damage: str, winter: C
     resumed = run(winter, DEFAULT, "osqp", Checkpoints(tmp_path, resume=True, say=said.append))
     assert bits(resumed) == bits(run(winter, DEFAULT, "osqp", None))
     assert said[0].startswith(f"warning: {victim}: ") and said[1].startswith("goes on after iteration 3")
+    assert read_checkpoint(tmp_path / CHECKPOINT)["iteration"] == 3  # a kill during the next save finds a good one
 
 
 def test_two_damaged_ones_are_an_error(winter: Case, tmp_path: Path) -> None:
