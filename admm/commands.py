@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -56,8 +57,19 @@ def _supervised(given: argparse.Namespace) -> int:
     if launched_under_mpi():
         raise InputError("--supervise: starts the ranks itself; leave out mpirun, and say --launcher 'mpirun -n 4'")
     out = folder_of(given)
-    command = [*shlex.split(given.launcher or ""), sys.executable, "-m", "admm", *given.arguments]
+    command = [*_launcher_words(given.launcher or ""), sys.executable, "-m", "admm", *given.arguments]
     return supervise(command, ["--resume", out], given.supervise, given.deadline, lambda: latest_iteration(Path(out)))
+
+
+def _launcher_words(launcher: str) -> list[str]:
+    expected = "expected a program and its arguments, such as 'mpirun -n 4'"
+    try:
+        words = shlex.split(launcher)
+    except ValueError as error:
+        raise InputError(f"--launcher {launcher!r}: cannot be read ({error}), {expected}") from None
+    if words and shutil.which(words[0]) is None:
+        raise InputError(f"--launcher {launcher!r}: there is no program '{words[0]}', {expected}")
+    return words
 
 
 def folder_of(given: argparse.Namespace) -> str:

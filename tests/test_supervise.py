@@ -123,3 +123,15 @@ def test_a_supervised_run_is_the_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert alone.code == watched.code == 0
     same = [(tmp_path / name / "boundary.h5").read_bytes() for name in ("alone", "watched")]
     assert same[0] == same[1]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "words"),
+    [("no-such-launcher -n 2", "there is no program 'no-such-launcher'"), ("mpirun -n '2", "cannot be read")],
+)
+def test_a_launcher_that_cannot_be_started_is_named(
+    launcher: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = tieline(capsys, "run", "ieee33-10ec", "--supervise", "1", "--launcher", launcher, "--out", tmp_path / "out")
+    assert ended.code == 2 and words in ended.errors and ended.errors.count("\n") == 1
+    assert not (tmp_path / "out").exists()
