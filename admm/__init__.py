@@ -2,7 +2,7 @@
 
 from admm.couplings import Coupling, Quantity
 from admm.engine import solve
-from admm.errors import InfeasibleError, InputError, SolverError, TielineError, TransportError
+from admm.errors import AgentError, InfeasibleError, InputError, SolverError, TielineError, TransportError
 from admm.initial import WarmStart, warm_start
 from admm.interfaces import Agent, AgentBoundary, Answer, AnswerStatus, Question, Transport
 from admm.penalty import Adaptive, Classical, Observation, PenaltyPolicy
@@ -15,6 +15,7 @@ __all__ = [
     "Adaptive",
     "Agent",
     "AgentBoundary",
+    "AgentError",
     "Answer",
     "AnswerStatus",
     "Classical",

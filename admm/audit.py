@@ -36,6 +36,7 @@ STAYED = """devices, limits, private profiles and schedules: no message has a fi
 costs and times do tell something about what is behind them: README.md, Privacy"""
 NAMED = "; the texts above name some of them"
 KEPT_WORDS = 200
+MOST_RANKS = 1_000_000
 
 
 @dataclass
@@ -131,7 +132,10 @@ def _with_ends(lines: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _check_first(line: dict[str, Any]) -> None:
-    if line["tieline_audit"] != FORMAT or not 0 <= line["rank"] < line["ranks"] or type(line["headline"]) is not str:
+    counts = (
+        type(line["rank"]) is int and type(line["ranks"]) is int and 0 <= line["rank"] < line["ranks"] <= MOST_RANKS
+    )
+    if line["tieline_audit"] != FORMAT or not counts or type(line["headline"]) is not str:
         raise ValueError(f"expected a first line of format {FORMAT}")
 
 
@@ -148,6 +152,8 @@ def _check(line: dict[str, Any]) -> None:
     wrong = [key for key, expected in kinds.items() if type(line[key]) not in expected]
     if wrong or line["kind"] not in Kind.__members__ or (answer and len(line["fields"][wire.ANSWER_ARRAY_FIELD]) != 2):
         raise ValueError(f"{wrong[0] if wrong else 'kind'} is none")
+    if any(type(size) is not int for shape in line["fields"].values() for size in shape):
+        raise ValueError("the shape of a field is none")
     numbers = sum(math.prod(shape) for shape in line["fields"].values())
     parts = wire.HEADER.size + NUMBER.itemsize * numbers + line["text_bytes"]
     if line["bytes"] != parts:

@@ -43,15 +43,30 @@ def write_checkpoint(path: Path, values: Any, iteration: int = 0) -> str:
 def read_checkpoint(path: Path, expected_sha256: str | None = None) -> Any:
     """The values in a file. Raises InputError, naming the file, if it is damaged or another than the expected one."""
     with _opened(path, expected_sha256) as file:
-        arrays = [file[f"arrays/{number}"][()] for number in range(len(file.get("arrays", ())))]
-        text = file["values"][()].tobytes().decode()
-    return unpack_values(text, arrays)
+        arrays = [_array(file, f"arrays/{number}") for number in range(len(file.get("arrays", ())))]
+        text = _array(file, "values").tobytes().decode()
+    try:
+        return unpack_values(text, arrays)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def saved_iteration(path: Path) -> int:
     """The iteration after which a file was written. Raises as `read_checkpoint` does."""
     with _opened(path) as file:
         return int(file.attrs["iteration"])
+
+
+def _array(file: h5py.File, name: str) -> np.ndarray:
+    """Numbers that are in the file itself, as `write_checkpoint` puts them there."""
+    if file.get(name, getlink=True).__class__ is not h5py.HardLink:
+        raise ValueError(f"'{name}' is a link")
+    data = file[name]
+    plain = isinstance(data, h5py.Dataset) and not (data.is_virtual or data.external or data.chunks)
+    if not plain or data.dtype.kind not in "biuf" or data.shape is None or data.nbytes > file.id.get_filesize():
+        raise ValueError(f"'{name}' is no plain array of numbers")
+    found = data[()]
+    return np.asarray(found, dtype=data.dtype)
 
 
 @contextmanager
@@ -71,5 +86,7 @@ def _opened(path: Path, expected_sha256: str | None = None) -> Iterator[h5py.Fil
     try:
         with h5py.File(io.BytesIO(whole), "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+    except InputError:
+        raise
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError) as error:
+        raise InputError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None

@@ -11,11 +11,12 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 BROKEN_PIPE = 141
 EXIT_CODES = """exit codes: 0 converged; 1 an agent's solver gave up; 2 bad input; 3 stopped before convergence (results
-saved and marked so); 4 an agent is infeasible; 75 a rank was lost; 130 interrupted"""
+saved and marked so); 4 an agent is infeasible; 75 a rank was lost or an agent failed; 130 interrupted"""
 ONE_THREAD_EACH = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -106,9 +107,30 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     )
     _add_common(run, "results/CASE")
     run.add_argument(
-        "--time-limit", type=positive_number, metavar="SECONDS", help="stop after so long, with a checkpoint"
+        "--staleness",
+        type=natural_number,
+        default=0,
+        metavar="K",
+        help="go on without an agent for up to K iterations while it is late (default: 0, wait for the slowest)",
     )
     run.add_argument("--audit", action="store_true", help="write down every message, for 'tieline audit'")
+    run.add_argument(
+        "--warm-start", metavar="DIR", help="start from the prices and values in a former run's output folder"
+    )
+    run.add_argument(
+        "--shift",
+        type=any_whole_number,
+        metavar="N",
+        help="of a warm start: begin as N periods later in the former run (default: as the two start times say)",
+    )
+    _add_survival(run)
+
+
+def _add_survival(run: argparse.ArgumentParser) -> None:
+    """Of a run that is ended or loses a rank."""
+    run.add_argument(
+        "--time-limit", type=positive_number, metavar="SECONDS", help="stop after so long, with a checkpoint"
+    )
     run.add_argument(
         "--checkpoint-every",
         type=positive_number,
@@ -117,7 +139,9 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         help="how often the state is saved (default: 30)",
     )
     run.add_argument(
-        "--resume", metavar="DIR", help="go on from the latest checkpoint in a run's output folder, to the last bit"
+        "--resume",
+        metavar="DIR",
+        help="go on from the latest checkpoint in a run's output folder, to the last bit but for --staleness",
     )
     run.add_argument(
         "--on-lost-agent",
@@ -133,15 +157,6 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     )
     run.add_argument(
         "--launcher", metavar="WORDS", help="of --supervise: what to launch it with, such as 'mpirun -n 4'"
-    )
-    run.add_argument(
-        "--warm-start", metavar="DIR", help="start from the prices and values in a former run's output folder"
-    )
-    run.add_argument(
-        "--shift",
-        type=any_whole_number,
-        metavar="N",
-        help="of a warm start: begin as N periods later in the former run (default: as the two start times say)",
     )
 
 
@@ -180,6 +195,7 @@ def _add_market(commands: argparse._SubParsersAction) -> None:
         acceleration="anderson",
         scheme="two-block",
         lead=[],
+        staleness=0,
         time_limit=None,
         warm_start=None,
         on_lost_agent="stop",
@@ -216,14 +232,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(given: argparse.Namespace) -> int:
-    from admm import commands
     from admm.errors import TielineError
 
     try:
-        return getattr(commands, given.command)(given)
+        return import_module(f"admm.commands.{given.command}").command(given)
     except TielineError as error:
         if not error.said_elsewhere:
-            print(f"tieline: {error}", file=sys.stderr)
+            sys.stderr.write(f"tieline: {error}\n")  # in one piece: other ranks write there, too
         return error.exit_code
     except KeyboardInterrupt:
         print("tieline: interrupted", file=sys.stderr)

@@ -13,7 +13,7 @@ from admm.graph import Sides, given_name, split
 from admm.interfaces import Agent, AgentBoundary, Transport, no_calls
 from admm.relay import RelayAgent, check_is_agent
 from admm.run import Run
-from admm.state import SCHEMES, Result, Settings
+from admm.state import SCHEMES, STALE, Result, Settings
 from admm.transport import InProcessTransport
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def solve(
     Over MPI every rank calls this with the agents that it owns; rank 0 gets the Result, the others
     None. checkpoints: where the state is kept, and whether the run goes on from there; see `admm.resume`.
     Raises InputError (the problem is not well posed), InfeasibleError (an agent has no
-    feasible answer), SolverError, TransportError.
+    feasible answer), SolverError, AgentError (a number that is not finite, or raised in an agent on another rank),
+    TransportError.
     """
     settings, transport = settings or Settings(), transport or InProcessTransport()
     try:
@@ -86,5 +87,5 @@ def _owned_agents(agents: Mapping[str, Agent], layout: Layout, sides: Sides, tra
 
 def _scheme(settings: Settings) -> type[Run]:
     """The class of the scheme; imported here, so that only the one in use is loaded."""
-    module, kind = SCHEMES[settings.scheme]
+    module, kind = STALE if settings.staleness else SCHEMES[settings.scheme]
     return getattr(import_module(module), kind)

@@ -1,5 +1,10 @@
 """The errors that Tieline raises on purpose; the command line turns each into its exit code."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 LONGEST_MESSAGE = 4000
 """Characters; a longer message loses its middle, as what to try stands at its end."""
 
@@ -8,10 +13,15 @@ class TielineError(Exception):
     """Base of every error that Tieline raises on purpose. Its text is one printable line, whatever input it quotes.
 
     said_elsewhere: every rank raises an error that ends a run; it is set on all but the one that says so.
+    public: what other ranks are told in place of the text, where that quotes what is private.
     """
 
     exit_code = 1
     said_elsewhere = False
+
+    def __init__(self, *args: object, public: str | None = None) -> None:
+        super().__init__(*args)
+        self.public = public
 
     def __str__(self) -> str:
         return one_line(super().__str__())
@@ -35,10 +45,33 @@ class SolverError(TielineError):
     exit_code = 1
 
 
+class AgentError(SolverError):
+    """An agent raised what is no error of Tieline, or its answer has a number that is not finite."""
+
+    exit_code = 75
+
+
 class TransportError(TielineError):
     """An answer did not come, came late, or was malformed."""
 
     exit_code = 75
+
+
+def public_words(error: BaseException) -> str:
+    """What other ranks may know of an error: nobody knows what the text of one that is not Tieline's quotes."""
+    if isinstance(error, TielineError):
+        return str(error) if error.public is None else one_line(error.public)
+    return str(error) if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}, see what its own rank says"
+
+
+@contextmanager
+def told_as(public: str) -> Iterator[None]:
+    """Of an InputError that is raised here, other ranks are told this only."""
+    try:
+        yield
+    except InputError as error:
+        error.public = public
+        raise
 
 
 def one_line(text: str) -> str:

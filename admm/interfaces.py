@@ -10,14 +10,14 @@ in the sign of the price, so every agent solves the same kind of problem::
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from admm.errors import InputError, SolverError, TielineError
+from admm.errors import AgentError, InputError, TielineError
 from admm.values import is_number
 
 if TYPE_CHECKING:
@@ -166,6 +166,18 @@ class Transport(Protocol):
         An agent answers its questions in turn; the answers stand in their order, unusable ones among them.
         """
 
+    def post(self, questions: Mapping[str, Question]) -> None:
+        """Ask several agents a question each and do not wait. None of them may have one under way already."""
+
+    def collect(self, enough: Callable[[Collection[str]], bool]) -> dict[str, Answer]:
+        """The answers that have come to questions posted, as soon as there are enough; at the latest, all.
+
+        enough: called with the names of agents that have answered, again and again while there is more to come.
+        """
+
+    def drop(self) -> None:
+        """Make sure that no question posted is under way; what comes, an error too, is dropped."""
+
     def call(self, text: str, called: Callable[[str], str]) -> list[str]:
         """What `called` replies to a text on every rank, in rank order; `called` is that of the driving rank."""
 
@@ -220,7 +232,7 @@ def check_question_fits(name: str, boundary: AgentBoundary, question: Question) 
 def check_answer_fits(name: str, answer: Answer, size: int) -> None:
     """Raise unless an answer has the agent's shape, finite numbers and finite scalars where it has any.
 
-    Raises InputError (not an answer, wrong shape), SolverError (a number that is not finite).
+    Raises InputError (not an answer, wrong shape), AgentError (a number that is not finite).
     """
     fault = answer_fault(answer)
     if fault is not None:
@@ -232,7 +244,7 @@ def check_answer_fits(name: str, answer: Answer, size: int) -> None:
     for label in ("values", *SCALARS):
         value = getattr(answer, label)
         if value is not None and not np.isfinite(value).all():
-            raise SolverError(f"agent '{name}': answer.{label} has a value that is not a finite number")
+            raise AgentError(f"agent '{name}': answer.{label} has a value that is not a finite number")
 
 
 def answer_fault(answer: object) -> str | None:

@@ -1,60 +1,45 @@
-"""Agents on other MPI ranks: the same questions and answers as messages. The only mpi4py import.
+"""Agents on other MPI ranks: the same questions and answers as messages.
 
 Rank 0 drives and may own agents too. In an exchange one message carries all questions to an agent and
 one all its answers, each a nonblocking point-to-point transfer of bytes (`admm.wire`), so ranks answer
-in parallel and nothing is pickled.
-Every wait is a loop of tests with a deadline, because a stopped process is noticed in no other way.
+in parallel and nothing is pickled. How they travel: `admm.messenger`.
 
     rank 0:   HELLO ->   <- HELLO (owned agents) or TEXT (error)   HELLO or TEXT ->      start
-              QUESTION ->   <- ANSWER or TEXT                                            ask / serve
+              QUESTION ->   <- ANSWER or TEXT                                            ask, post / serve
               CALL ->   <- CALL or TEXT                                                  call / serve
               STOP ->   <- STOP                                                          finish
 """
 
 from __future__ import annotations
 
-import os
+import logging
 import secrets
-import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
-from mpi4py import MPI
 
 from admm import wire
-from admm.errors import InfeasibleError, InputError, TielineError, TransportError
+from admm.abort import abort, abort_on_exception
+from admm.errors import AgentError, InfeasibleError, InputError, TielineError, TransportError
 from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, check_answer_fits, no_calls
+from admm.messenger import DEADLINE_SECONDS, PAUSE_SECONDS, Communicator, Messenger, world
 from admm.shared_memory import unlink_mapped
 from admm.transcript import Transcript
 from admm.transport import answers_or_lost, answers_to, lost_answers
+from admm.under_way import UnderWay
 from admm.wire import Kind, Message
 
-TAG = 7101
-SPINS = 50
-PAUSE_SECONDS = 20e-6
-"""Longer sleeps between tests show up in every exchange; none at all takes a core from the solvers."""
-DEADLINE_SECONDS = 600.0
-LONGER_SECONDS = 5.0
-"""What the other ranks wait for rank 0 beyond the deadline: it may be waiting for one that is lost."""
-INTERRUPTED_EXIT_CODE = 130
-FORWARDING_SECONDS = 0.2
-"""Left to the launcher to pass on the last words: what it has not read when a rank aborts is lost."""
+__all__ = ["MpiTransport", "abort_on_exception", "world"]
 
-Found = TypeVar("Found")
+HAS_RESULT, GIVEN_UP = 1, 2
+"""Flags of a STOP: the run has a result; it goes on without the rank that is told so."""
 
 
-def world() -> MPI.Intracomm:
-    """All ranks of the job; for the command line only, everything else is passed a communicator."""
-    return MPI.COMM_WORLD
-
-
-class MpiTransport:
+class MpiTransport(Messenger):
     """The Transport over a communicator; every rank makes one and passes the agents that it owns.
 
     Messages use one tag of `comm`: pass `comm.Dup()` if the program sends messages of its own meanwhile.
@@ -64,25 +49,14 @@ class MpiTransport:
 
     def __init__(
         self,
-        comm: MPI.Intracomm,
+        comm: Communicator,
         deadline_seconds: float = DEADLINE_SECONDS,
         transcript: Transcript | None = None,
     ) -> None:
-        if not deadline_seconds > 0:
-            raise InputError(f"MPI transport: deadline_seconds is {deadline_seconds!r}, expected a number above 0")
-        self.rank, self.ranks = comm.Get_rank(), comm.Get_size()
-        self.traffic = Traffic()
-        self.has_result = self.keep_going = False
-        self._comm, self._deadline = comm, deadline_seconds
-        if self.rank:
-            self._deadline += min(LONGER_SECONDS, deadline_seconds)
-        self.transcript = transcript
-        self._others, self._dropped = list(range(1, self.ranks)), []
-        self._sends: list[tuple[MPI.Request, bytes, int]] = []
-        self._abandoned: list[tuple[MPI.Request, bytes, int]] = []  # MPI may still read these buffers
-        self._run_id = self._sequence = 0
-        self._running = self._together = self._lost = False
-        self._waited = 0.0
+        super().__init__(comm, deadline_seconds, transcript)
+        self.has_result = self._running = False
+        self._sequence = 0
+        self.drop()
 
     # ------------------------------------------------------------------ start
 
@@ -90,6 +64,7 @@ class MpiTransport:
         """Prepare this rank's agents; every rank raises if one of them cannot start."""
         self._agents, self._boundaries, self.traffic = dict(agents), dict(boundaries), Traffic()
         self._names, self._sequence = list(boundaries), 0
+        self.drop()
         failure = _prepare_failure(self._agents, self._boundaries)
         error = self._agree(failure)
         if failure is not None:
@@ -173,7 +148,7 @@ class MpiTransport:
                 self._post(self._owner[name], words)
         sent = time.perf_counter()
         own = {n: self._own_answers(n, asked) for n, asked in questions.items() if self._owner[n] == 0}
-        solved, self._waited = time.perf_counter(), 0.0
+        solved, self._waited = self._listen(), 0.0
         others = {name: self._collect(name, len(questions[name])) for name in remote}
         collected = time.perf_counter()
         beyond = max(0.0, self._slowest(others) - (solved - sent))
@@ -185,13 +160,27 @@ class MpiTransport:
         self._sequence += 1
         for rank in self._others:
             self._post(rank, Message(Kind.CALL, self._run_id, self._sequence, text=text))
-        return [called(text), *(self._collect_reply(rank) for rank in self._others)]
+        replies, error = [called(text)], None
+        self._listen()
+        for rank in list(self._others):
+            try:
+                replies.append(self._collect_reply(rank))
+            except TransportError as lost:
+                if not self.keep_going:
+                    raise
+                error = lost  # once no reply is left to come between the answers that follow
+        if error is not None:
+            raise error
+        return replies
 
     def _collect_reply(self, rank: int) -> str:
-        message = self._receive(rank, "with its reply to a call")
+        message = self._awaited(rank, "with its reply to a call")
         if message.kind is Kind.TEXT:
             raise wire.read_error(message)
-        return wire.expect(message, Kind.CALL, self._sequence).text
+        try:
+            return wire.expect(message, Kind.CALL, self._sequence).text
+        except TransportError as error:
+            raise self._out_of_turn(rank, error) from None
 
     def _own_answers(self, name: str, asked: Sequence[Question]) -> list[Answer]:
         """Of an agent on this rank."""
@@ -217,15 +206,30 @@ class MpiTransport:
             return lost_answers(error, count)
 
     def _collect_answers(self, name: str, count: int) -> list[Answer]:
-        message = self._receive(self._owner[name], f"with the answer of agent '{name}'")
+        """Late answers of others on its rank may come before."""
+        rank, silent = self._owner[name], f"with the answer of agent '{name}'"
+        while (message := self._awaited(rank, silent)).sequence < self._sequence and self._under_way:
+            self._take_late(rank, message)
+        return self._read_answers(message, name, self._sequence, count)
+
+    def _read_answers(self, message: Message, name: str, sequence: int, count: int) -> list[Answer]:
         if message.kind is Kind.TEXT:
-            error = wire.read_error(message)
-            raise TielineError(f"agent '{name}': {error}") if type(error) is TielineError else error
-        wire.expect(message, Kind.ANSWER, self._sequence, self._names.index(name))
-        answers = wire.read_answers(message, self._boundaries[name].size)
-        if len(answers) != count:
-            raise TransportError(f"agent '{name}': {len(answers)} answers came to {count} questions")
+            raise self._failed(name, wire.read_error(message))
+        try:
+            wire.expect(message, Kind.ANSWER, sequence, self._names.index(name))
+            answers = wire.read_answers(message, self._boundaries[name].size)
+            if len(answers) != count:
+                raise TransportError(f"{len(answers)} answers came to {count} questions")
+        except TransportError as error:
+            raise self._out_of_turn(self._owner[name], TransportError(f"agent '{name}': {error}")) from None
         return answers
+
+    def _failed(self, name: str, error: BaseException) -> BaseException:
+        """The error that came in place of an answer; one that is not Tieline's own names the agent and its rank."""
+        if type(error) not in (TielineError, AgentError):
+            return error
+        words = str(error) if f"'{name}'" in str(error) else f"agent '{name}': {error}"
+        return AgentError(f"rank {self._owner[name]}: {words}")
 
     def _slowest(self, answers: Mapping[str, Sequence[Answer]]) -> float:
         """Seconds for which the slowest other rank computed in this exchange."""
@@ -234,15 +238,80 @@ class MpiTransport:
             seconds[self._owner[name]] += sum(answer.solve_seconds for answer in given)
         return max(seconds.values(), default=0.0)
 
+    # -------------------------------------------------------------- rank 0: answers that may be late
+
+    def post(self, questions: Mapping[str, Question]) -> None:
+        """Send to the other ranks; agents of this one answer in `collect`."""
+        self._sequence += 1
+        began = time.perf_counter()
+        for name, question in questions.items():
+            rank, index = self._owner[name], self._names.index(name)
+            if rank == 0:
+                self._posted_here[name] = question
+                continue
+            self._under_way.add(name, self._sequence, rank, began)
+            self._post(rank, wire.questions_message(self._run_id, self._sequence, index, [question]))
+        self.traffic.communication_seconds += time.perf_counter() - began
+
+    def collect(self, enough: Callable[[Collection[str]], bool]) -> dict[str, Answer]:
+        """Answer with the own agents, then take what comes from other ranks until there is enough."""
+        began, waited = time.perf_counter(), 0.0
+        here = {name: self._own_answers(name, [asked])[0] for name, asked in self._posted_here.items()}
+        self._posted_here, solved = {}, time.perf_counter()
+        self._take_what_came()
+        while self._under_way and not enough([*here, *self._under_way.come()]):
+            looked = time.perf_counter()
+            if not self._take_what_came():
+                time.sleep(PAUSE_SECONDS)
+                waited += time.perf_counter() - looked
+        come = self._under_way.handed_over()
+        beyond = max(0.0, self._slowest({name: [answer] for name, answer in come.items()}) - (solved - began))
+        self.traffic.communication_seconds += time.perf_counter() - solved - waited
+        self.traffic.waiting_seconds += max(0.0, waited - beyond)
+        return here | come
+
+    def drop(self) -> None:
+        """What is still under way comes before the last word of its rank, and `finish` waits for that."""
+        self._under_way = UnderWay()
+        self._posted_here: dict[str, Question] = {}
+
+    def _take_what_came(self) -> bool:
+        """Take the late answers that are there; TransportError if a rank that owes one has been silent for too long."""
+        taken = False
+        for rank, name in self._under_way.owing().items():
+            while (message := self._arrived(rank, f"with the answer of agent '{name}'")) is not None:
+                self._take_late(rank, message)
+                taken = True
+        silent = self._under_way.silent_since(time.perf_counter() - self._deadline)
+        if silent is not None:
+            name, rank = silent
+            raise self._loss(rank, f"rank {rank} was not heard of with the answer of agent '{name}'")
+        return taken
+
+    def _take_late(self, rank: int, message: Message) -> None:
+        """An answer to a question posted; an error of its agent is raised."""
+        try:
+            name = self._name(message.agent)
+            sequence = self._under_way.sequence(name)
+            if sequence is None:
+                raise TransportError(f"agent '{name}': message {message.kind.name} came to no question: late or stray")
+        except TransportError as error:
+            raise self._out_of_turn(rank, error) from None
+        (answer,) = self._read_answers(message, name, sequence, 1)
+        self._under_way.take(name, answer, time.perf_counter())
+
     def finish(self, has_result: bool) -> None:
-        """Stop the other ranks; unless one is lost, wait until each has confirmed and nothing is under way."""
+        """Stop the other ranks; unless one is lost, wait until each has confirmed and nothing is under way.
+
+        Where one is lost, those that are silent are told nothing: they may be behind the same link, and MPICH crashes
+        where it sends over a connection that has been dead for long.
+        """
         if not self._running:
             return
         self._running, self.has_result = False, has_result
-        for rank in [*self._others, *self._dropped]:  # one that was given up may live, and has to end
-            self._post(rank, Message(Kind.STOP, self._run_id, flags=int(has_result)))
-        self._abandoned += [sent for sent in self._sends if sent[2] in self._dropped]
-        self._sends = [sent for sent in self._sends if sent[2] not in self._dropped]
+        for rank in self._others:
+            if not (self._lost and self._is_silent(rank)):
+                self._post(rank, Message(Kind.STOP, self._run_id, flags=HAS_RESULT if has_result else 0))
         if self._lost:
             return
         with nullcontext() if has_result else suppress(TransportError):  # what ended the run is what counts
@@ -251,11 +320,17 @@ class MpiTransport:
                     pass  # an answer that nobody waits for any more
             self._complete_sends()
 
+    def _give_up(self, rank: int) -> None:
+        """One that the run goes on without may live: it is told, so that it does not take rank 0 for lost."""
+        if self.keep_going and self._running and rank in self._others:
+            self._post(rank, Message(Kind.STOP, self._run_id, flags=GIVEN_UP))
+        super()._give_up(rank)
+
     def end_all(self, code: int) -> None:
         """After a run that went on without a rank: end every process, as that one will not take part in MPI's end."""
         if self._dropped:
             sys.stdout.flush()
-            _abort(self._comm, f"rank {self._dropped[0]} was lost: all ranks are ended", code)
+            abort(self._comm, f"rank {self._dropped[0]} was lost: all ranks are ended", code)
 
     # -------------------------------------------------------------- other ranks
 
@@ -274,14 +349,19 @@ class MpiTransport:
             except TransportError:
                 raise
             except (Exception, KeyboardInterrupt) as error:
-                failure = failure or (error if isinstance(error, Exception) else None)
+                if failure is None and isinstance(error, Exception):
+                    failure = error
+                    failure.add_note(f"agent '{self._name(message.agent)}'" if kind is Kind.QUESTION else "call")
                 reply = wire.error_message(self._run_id, self._sequence, message.agent, error)
             self._post(0, reply)
-        self._running, self.has_result = False, bool(message.flags)
+        self._running, self.has_result = False, message.flags == HAS_RESULT
+        self._lost = message.flags == GIVEN_UP
         self._post(0, Message(Kind.STOP, self._run_id))
         self._complete_sends()
         if failure is not None and not self.has_result:
             raise failure
+        if failure is not None:  # the run went on without; rank 0 was told no more than `errors.public_words`
+            logging.getLogger(__name__).error("rank %d: an agent failed", self.rank, exc_info=failure)
 
     def _reply(self, message: Message) -> Message:
         name = self._name(message.agent)
@@ -296,93 +376,6 @@ class MpiTransport:
             check_answer_fits(name, answer, size)
         return wire.answers_message(self._run_id, message.sequence, message.agent, answers, size)
 
-    # -------------------------------------------------------------- after a run
-
-    def gather_text(self, text: str) -> list[str]:
-        """All ranks' texts on rank 0, [] on the others; only the own one if no run started, or a rank is lost."""
-        if not self._together or self._lost:
-            return [text]
-        if self.rank != 0:
-            self._post(0, Message(Kind.TEXT, self._run_id, text=text))
-            self._complete_sends()
-            return []
-        return [text, *(wire.expect(self._receive(rank), Kind.TEXT, 0).text for rank in self._others)]
-
-    def share_text(self, text: str) -> str:
-        """Rank 0's text on all ranks; the own one if no run started, or a rank is lost."""
-        if not self._together or self._lost:
-            return text
-        if self.rank != 0:
-            return wire.expect(self._receive(0), Kind.TEXT, 0).text
-        for rank in self._others:
-            self._post(rank, Message(Kind.TEXT, self._run_id, text=text))
-        self._complete_sends()
-        return text
-
-    # -------------------------------------------------------------- messages
-
-    def _post(self, rank: int, message: Message) -> None:
-        """Start a send, written down before it; its buffer is kept until the transfer is over."""
-        data = wire.pack(message)
-        if self.transcript is not None:
-            known = 0 <= message.agent < len(self._names)
-            self.transcript.record(message, data, rank, self._names[message.agent] if known else None)
-        try:
-            self._sends = [sent for sent in self._sends if not sent[0].Test()]
-            self._sends.append((self._comm.Isend([data, MPI.BYTE], dest=rank, tag=TAG), data, rank))
-        except MPI.Exception as error:  # whoever waits for the reply finds out which rank is gone
-            if not self.keep_going:
-                self._lost = True
-                raise TransportError(f"rank {self.rank}: rank {rank} cannot be reached: {error}") from None
-        self.traffic.bytes += len(data)
-
-    def _complete_sends(self) -> None:
-        while self._sends:
-            request, _, rank = self._sends[-1]
-            self._wait(lambda request=request: request.Test() or None, "a message was not taken", rank)
-            self._sends.pop()
-
-    def _receive(self, rank: int, what: str = "", any_run: bool = False) -> Message:
-        silent = f"rank {rank} was not heard of {what}".rstrip()
-        began, status = time.perf_counter(), MPI.Status()
-        arrived = self._wait(lambda: self._comm.Improbe(source=rank, tag=TAG, status=status), silent, rank)
-        data = bytearray(status.Get_count(MPI.BYTE))
-        request = arrived.Irecv([data, MPI.BYTE])
-        self._wait(lambda: request.Test() or None, silent, rank)
-        self._waited += time.perf_counter() - began
-        self.traffic.bytes += len(data)
-        return wire.unpack(bytes(data), None if any_run else self._run_id)
-
-    def _wait(self, poll: Callable[[], Found | None], silent: str, rank: int) -> Found:
-        """What `poll` gives as soon as it gives something; TransportError after the deadline, or where MPI says that
-        the other rank's process is gone."""
-        try:
-            for _ in range(SPINS):
-                if (found := poll()) is not None:
-                    return found
-            deadline = time.perf_counter() + self._deadline
-            while time.perf_counter() < deadline:
-                if (found := poll()) is not None:
-                    return found
-                time.sleep(PAUSE_SECONDS)
-        except MPI.Exception as error:
-            self._drop(rank)
-            raise TransportError(f"rank {self.rank}: {silent}: {error}") from None
-        self._drop(rank)
-        raise TransportError(
-            f"rank {self.rank}: {silent} for {self._deadline:g} s: it is lost or stuck; "
-            "resume the run from its checkpoint, or raise the deadline if an agent may take that long"
-        )
-
-    def _drop(self, rank: int) -> None:
-        """Go on without a rank, or, where the run does not, know at the end that one is missing."""
-        self._lost = not self.keep_going
-        if self.keep_going and rank in self._others:
-            self._others.remove(rank)
-            self._dropped.append(rank)
-            self._abandoned += [sent for sent in self._sends if sent[2] == rank]
-            self._sends = [sent for sent in self._sends if sent[2] != rank]
-
 
 def _prepare_failure(agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> Exception | None:
     """What an agent raised in `prepare`, None if all are ready; other ranks wait, so nothing may escape here."""
@@ -392,49 +385,3 @@ def _prepare_failure(agents: Mapping[str, Agent], boundaries: Mapping[str, Agent
     except Exception as error:
         return error
     return None
-
-
-@contextmanager
-def abort_on_exception(comm: MPI.Intracomm) -> Iterator[None]:
-    """End all ranks when this one fails in a way that the others cannot know of, so that nothing hangs.
-
-    TransportError aborts with its exit code, an interrupt with 130, an unexpected exception with 1
-    and its traceback. Tieline's other errors have reached every rank already and pass through.
-    Ranks other than 0 do not listen to Ctrl-C and SIGTERM meanwhile: rank 0 hears them too and tells them to stop.
-    """
-    try:
-        with _deaf_to_interrupts(comm.Get_rank() != 0):
-            yield
-    except TransportError as error:
-        words = str(error)
-        _abort(comm, words if words.startswith("rank ") else f"rank {comm.Get_rank()}: {words}", error.exit_code)
-        raise
-    except (TielineError, SystemExit):
-        raise
-    except KeyboardInterrupt:
-        _abort(comm, f"rank {comm.Get_rank()}: interrupted", INTERRUPTED_EXIT_CODE)
-        raise
-    except BaseException:
-        _abort(comm, f"rank {comm.Get_rank()}:\n{traceback.format_exc()}", 1)
-        raise
-
-
-@contextmanager
-def _deaf_to_interrupts(deaf: bool) -> Iterator[None]:
-    if not deaf:
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _abort(comm: MPI.Intracomm, words: str, code: int) -> None:
-    if comm.Get_size() > 1:
-        print(words, file=sys.stderr, flush=True)
-        time.sleep(FORWARDING_SECONDS)
-        comm.Abort(code)
-        os._exit(code)  # Abort may come back before the launcher ends this process

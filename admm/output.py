@@ -39,14 +39,19 @@ class OutputFolder:
     """Where a run writes. `prepare` refuses a folder with anything but an older result in it.
 
     tables: names of further files that a result holds. folders: of folders in it, each an OutputFolder of its own.
-    audited: the transcript that is there is this run's own.
+    audited: the transcript that is there is this run's own. option: which one named the folder, for errors.
     """
 
     def __init__(
-        self, path: str | Path, tables: Sequence[str] = (), folders: Sequence[str] = (), audited: bool = False
+        self,
+        path: str | Path,
+        tables: Sequence[str] = (),
+        folders: Sequence[str] = (),
+        audited: bool = False,
+        option: str = "--out",
     ) -> None:
         self.path, self._tables, self._folders = Path(path), tuple(tables), tuple(folders)
-        self._audited = audited
+        self._audited, self._name = audited, f"{option} {path}"
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -58,15 +63,13 @@ class OutputFolder:
         """Raise InputError unless the folder can be written to without losing anything but an older result."""
         existing = next(p for p in (self.path, *self.path.parents) if os.path.exists(p))
         if not existing.is_dir():
-            raise InputError(f"--out {self.path}: {existing} is a file, expected a folder; choose another name")
+            raise InputError(f"{self._name}: {existing} is a file, expected a folder; choose another name")
         if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
-            raise InputError(f"--out {self.path}: {existing} may not be written to; choose another folder")
+            raise InputError(f"{self._name}: {existing} may not be written to; choose another folder")
         ours = (SUMMARY, HISTORY, BOUNDARY, PRIVATE, AUDIT, *CHECKPOINTS, *self._tables, *self._folders)
         foreign = [p.name for p in self._content() if p.name not in ours and p.suffix not in UNFINISHED]
         if foreign:
-            raise InputError(
-                f"--out {self.path}: holds '{foreign[0]}', which is no result; choose an empty or new folder"
-            )
+            raise InputError(f"{self._name}: holds '{foreign[0]}', which is no result; choose an empty or new folder")
 
     def _content(self) -> list[Path]:
         return sorted(self.path.iterdir()) if os.path.isdir(self.path) else []
@@ -80,9 +83,17 @@ class OutputFolder:
             for old in self._older(keep_checkpoints):
                 old.unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(
-                f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"
-            ) from None
+            raise self._unwritable(error) from None
+
+    def prepare_private(self) -> None:
+        """Make the folder of private results where this rank is: another host than the driving rank's has none yet."""
+        try:
+            (self.path / PRIVATE).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError(f"{self._name}: cannot be written ({error.strerror}); choose another folder")
 
     def _older(self, keep_checkpoints: bool) -> list[Path]:
         """Files of an older result. Checkpoints go before what they name."""
@@ -98,9 +109,7 @@ class OutputFolder:
         try:
             (self / SUMMARY).unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(
-                f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"
-            ) from None
+            raise self._unwritable(error) from None
 
     def complete(self, summary: dict[str, Any]) -> None:
         """Write summary.json; `complete` is its last key.

@@ -1,5 +1,9 @@
 """Keeping a run's state while it goes on, and taking it up again: on any number of ranks, to the last bit.
 
+With Settings(staleness=...) not to the last bit: which answers are late depends on time, in a run that goes on as in
+any other. It converges to the same tests. No question is under way when it is saved: the iteration after a save
+falls due waits for all answers, and the save is made then.
+
 checkpoint.h5             the engine's own state, written by the driving rank, with the SHA-256 of every agent's file
 checkpoint-previous.h5    the one before
 private/AGENT.checkpoint-ITERATION.h5
@@ -23,9 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from admm.checkpoint import read_checkpoint, saved_iteration, write_checkpoint
-from admm.errors import InputError, TielineError, TransportError
+from admm.errors import InputError, TielineError, TransportError, one_line, public_words
+from admm.fits import check_like
 from admm.interfaces import Agent
-from admm.snapshot import pack_values
+from admm.snapshot import pack_values, unpack_values
 from admm.state import Progress, Status
 from admm.whole_file import sync_folder
 
@@ -36,6 +41,8 @@ CHECKPOINT, PREVIOUS, PRIVATE = "checkpoint.h5", "checkpoint-previous.h5", "priv
 EVERY_SECONDS = 30.0
 SAVED_AT = (Status.MAX_ITERATIONS, Status.TIME_LIMIT, Status.INTERRUPTED, Status.STOPPED)
 """Ends of a run after which it can go on."""
+UNFIT = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, AssertionError)
+"""What comes of values that are of another kind, or for another problem, than what takes them expects."""
 
 
 class Checkpoints:
@@ -76,7 +83,11 @@ class Checkpoints:
             if "restore" in told:
                 return json.dumps({"restored": self._restore_agents(told["restore"], told["sha256"])})
             return json.dumps({"sha256": self._save_agents(told["save"], told["keep"])})
-        except (TielineError, OSError) as error:
+        except TielineError as error:
+            if error.public is not None:
+                self.say(str(error))
+            return json.dumps({"error": public_words(error)})
+        except OSError as error:
             return json.dumps({"error": str(error)})
 
     def _save_agents(self, iteration: int | None, keep: list[int]) -> dict[str, str]:
@@ -97,14 +108,19 @@ class Checkpoints:
         for name, agent in self._agents.items():
             path = self._private(name, iteration)
             if name not in sha256:
-                raise InputError(f"{self.folder / CHECKPOINT}: knows nothing of agent '{name}'")
+                raise InputError(f"{self.folder}: the checkpoint knows nothing of agent '{name}'")
             found = read_checkpoint(path, sha256[name])
+            if not isinstance(found, dict) or found.keys() != {"who", "kept"}:
+                raise InputError(f"{path}: is not the checkpoint of an agent")
             if found["who"] != self._agent_identity(name):
                 raise InputError(f"{path}: agent '{name}' is another one now: its own files have changed")
             try:
                 agent.restore(found["kept"])
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-                raise InputError(f"{path}: does not fit agent '{name}' ({error})") from None
+            except InputError as error:
+                raise InputError(f"{path}: {error}", public=error.public) from None
+            except UNFIT as error:
+                public = f"{path}: does not fit agent '{name}'"
+                raise InputError(f"{public} ({type(error).__name__}: {error})", public=public) from None
         return list(self._agents)
 
     def _private(self, agent: str, iteration: int) -> Path:
@@ -123,7 +139,7 @@ class Checkpoints:
         """Take up where the run before has stopped, if that is asked for. Raises InputError where that cannot be."""
         self._saved = time.monotonic()
         _agreed(self._on_every_rank(run, {"save": None, "keep": []}))
-        pack_values(run.snapshot())  # what cannot be kept is said now, not after half a minute
+        self._own = unpack_values(*pack_values(run.snapshot()))  # what cannot be kept is said now, not in half a minute
         if not self.resume:
             return
         problems = []
@@ -148,19 +164,54 @@ class Checkpoints:
         """What stands in the way, None where nothing does. Raises InputError if it is of something else."""
         try:
             found = read_checkpoint(path)
+            self._check_form(found)
         except InputError as error:
             return str(error)
+        except ValueError as error:
+            return f"{path}: is none of this release ({error})"
         self._check_identity(found["identity"], path)
-        iteration = found["iteration"]
-        told = self._on_every_rank(run, {"restore": iteration, "sha256": found["sha256"]})
-        problem = next((reply["error"] for reply in told if "error" in reply), None)
-        if problem is None:
+        try:
+            check_like(found["run"], self._own, "run")
+            run.check_kept(found["run"])
+        except (*UNFIT, TielineError) as error:
+            return f"{path}: does not fit this run ({error})"
+        return self._restore_all(run, found, path)
+
+    def _restore_all(self, run: Run, found: Mapping[str, Any], path: Path) -> str | None:
+        try:
+            iteration = found["iteration"]
+            told = self._on_every_rank(run, {"restore": iteration, "sha256": found["sha256"]})
+            problem = next((reply["error"] for reply in told if "error" in reply), None)
+            if problem is not None:
+                return problem
             run.restore(found["run"])
-            if found["versions"] != self.versions:
-                self.say(f"warning: {path} was made with {found['versions']}, so the last bits may differ")
-            self._kept = [iteration]
+        except UNFIT as error:
+            return f"{path}: does not fit this run ({type(error).__name__}: {error})"
+        if found["versions"] != self.versions:
+            self.say(one_line(f"warning: {path} was made with {found['versions']}, so the last bits may differ"))
+        self._kept = [iteration]
+        try:
             path.replace(self.folder / CHECKPOINT)  # what could not be used must not push out what could
-        return problem
+        except OSError as error:
+            raise InputError(f"{self.folder / CHECKPOINT}: cannot be replaced ({error.strerror}); remove it") from None
+        return None
+
+    def _check_form(self, found: Any) -> None:
+        """Raise ValueError unless it is what `save` writes."""
+        check_like(found, {"identity": {}, "versions": "", "iteration": 0, "sha256": {}, "run": {}}, "checkpoint")
+        words = [*found["identity"].items(), *found["sha256"].items()]
+        count = type(found["iteration"]) is int and found["iteration"] >= 0
+        if not count or not all(isinstance(word, str) for pair in words for word in pair):
+            raise ValueError("checkpoint.iteration, .identity or .sha256 are not a count and texts")
+
+    def unfit(self, error: Exception) -> InputError | None:
+        """What to say of an error that is none of ours in a run that went on: a file that is whole may be forged."""
+        if not self.former:
+            return None
+        return InputError(
+            f"{self.folder / CHECKPOINT}: the run went on from it and failed ({type(error).__name__}: {error}): it "
+            "does not fit, or this is a fault of the program; start over without --resume"
+        )
 
     def _check_identity(self, found: Mapping[str, str], path: Path) -> None:
         for key in self.identity.keys() | found.keys():
@@ -175,7 +226,7 @@ class Checkpoints:
         if run.frozen.why:
             return  # the last checkpoint is of a run that had all its agents
         due = status is Status.RUNNING and time.monotonic() - self._saved >= self.every_seconds
-        if due or status in SAVED_AT:
+        if (due and run.ready_to_save()) or status in SAVED_AT:
             self.save(run)
             self._saved = time.monotonic()
 
@@ -187,9 +238,9 @@ class Checkpoints:
             sha256 = {name: digest for reply in _agreed(told) for name, digest in reply["sha256"].items()}
             who = {"identity": self.identity, "versions": self.versions, "iteration": iteration, "sha256": sha256}
             self._put_in_place({**who, "run": run.snapshot()})
-        except TransportError:
-            raise
         except (TielineError, OSError) as error:
+            if isinstance(error, TransportError) and not run.transport.keep_going:
+                raise
             self.say(f"warning: iteration {iteration} could not be saved ({error}); the run goes on")
             return
         self._kept = [*self._kept[-1:], iteration]
@@ -197,10 +248,13 @@ class Checkpoints:
     def _put_in_place(self, values: Any) -> None:
         """The new one is whole on the disk before the one before gives way to it."""
         new, latest = self.folder / f"{CHECKPOINT}.part", self.folder / CHECKPOINT
-        write_checkpoint(new, values, values["iteration"])
-        if latest.is_file():
-            latest.replace(self.folder / PREVIOUS)
-        new.replace(latest)
+        try:
+            write_checkpoint(new, values, values["iteration"])
+            if latest.is_file():
+                latest.replace(self.folder / PREVIOUS)
+            new.replace(latest)
+        finally:
+            new.unlink(missing_ok=True)
         sync_folder(self.folder)
 
     def _on_every_rank(self, run: Run, told: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -213,6 +267,15 @@ def latest_iteration(folder: Path) -> int:
         with suppress(InputError):
             return saved_iteration(folder / name)
     return 0
+
+
+def saved_mark(folder: Path) -> tuple[int, int] | None:
+    """Another one whenever another checkpoint is put in place; None without one."""
+    try:
+        about = (folder / CHECKPOINT).stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns
 
 
 def _agreed(replies: list[dict[str, Any]]) -> list[dict[str, Any]]:

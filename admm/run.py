@@ -6,13 +6,14 @@ A scheme is a subclass that says what one iteration is. Everything that it learn
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from admm import updates
 from admm.couplings import Layout
-from admm.errors import InfeasibleError, SolverError, TransportError
+from admm.errors import InfeasibleError, SolverError, TielineError, TransportError
 from admm.frozen import Frozen
 from admm.graph import Sides, given_name
 from admm.interfaces import Agent, Answer, AnswerStatus, Question, Transport, check_answer_fits
@@ -39,6 +40,7 @@ class Run:
         self.answers_given = {name: 0 for name in layout.agents}
         self.frozen = Frozen(sides.first if settings.on_lost_agent == "freeze" else ())
         self.began = self.launched = time.perf_counter()
+        self.asking = False
 
     def iterate(self) -> Status:
         """One exchange with all agents, recorded and tested."""
@@ -46,6 +48,10 @@ class Run:
 
     def fall_back(self) -> None:
         """After an interrupt: undo what an iteration that was cut short has changed."""
+
+    def ready_to_save(self) -> bool:
+        """Asked when a save is due: whether `snapshot` has all of it now; if not, it has after the next iteration."""
+        return True
 
     def snapshot(self) -> dict[str, Any]:
         """All that the next iteration depends on but the agents, see `admm.snapshot`; schemes add their own."""
@@ -58,7 +64,27 @@ class Run:
             setattr(self, name, kept[name])
         self.began, self.transport.traffic.bytes = time.perf_counter() - kept["elapsed"], kept["bytes"]
 
+    def check_kept(self, kept: Mapping[str, Any]) -> None:
+        """Raise ValueError where a snapshot of the right kinds and shapes is none of this run all the same."""
+        state, history = kept["state"], kept["history"]
+        if not all(isinstance(row, Progress) for row in history) or not 0 < state.iteration == len(history):
+            raise ValueError(f"{len(history)} rows of history after iteration {state.iteration}")
+        if not (state.penalty > 0).all() or not state.accuracy > 0:
+            raise ValueError("the penalty or the accuracy is not above 0")
+
     def result(self, checkpoints: Checkpoints | None = None) -> Result:
+        """Raises InputError, too, where the run went on from a checkpoint and its values turn out to make no sense."""
+        try:
+            return self._result(checkpoints)
+        except TielineError:
+            raise
+        except Exception as error:
+            unfit = checkpoints and not self.asking and checkpoints.unfit(error)
+            if not unfit:
+                raise
+            raise unfit from error
+
+    def _result(self, checkpoints: Checkpoints | None) -> Result:
         status = Status.RUNNING
         try:
             if checkpoints is not None:
@@ -86,19 +112,31 @@ class Run:
         check: raise if an answer is unusable. Without it an unusable answer is returned among the others, its
         status says why; one of a wrong shape or with a number that is not finite still raises.
         """
+        with self.timed(part):
+            asked = {name: batch for name, batch in questions.items() if name not in self.frozen.why}
+            answers = self.transport.ask(asked)
+            for name, given in answers.items():
+                try:
+                    self.count(name, given, check)
+                except (SolverError, TransportError) as error:
+                    self.frozen.freeze(name, error)
+        return {name: self.frozen.stand_in(name, answers.get(name)) for name in questions}
+
+    def count(self, name: str, given: Sequence[Answer], check: bool = True) -> None:
+        """Check an agent's answers, see `ask_batches`, and keep count of them."""
+        for answer in given:
+            (check_answer if check else check_answer_fits)(name, answer, self.layout.entries(name).size)
+        self.frozen.latest[name] = given[-1]
+        self.solve_seconds[name] += sum(answer.solve_seconds for answer in given)
+        self.answers_given[name] += len(given)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Count the time of an exchange under `part`, but for what the transport counts itself."""
         began, traffic = time.perf_counter(), replace(self.transport.traffic)
-        answers = self.transport.ask({name: asked for name, asked in questions.items() if name not in self.frozen.why})
-        for name, given in answers.items():
-            try:
-                for answer in given:
-                    (check_answer if check else check_answer_fits)(name, answer, self.layout.entries(name).size)
-            except (SolverError, TransportError) as error:
-                self.frozen.freeze(name, error)
-                continue
-            self.frozen.latest[name] = given[-1]
-            self.solve_seconds[name] += sum(answer.solve_seconds for answer in given)
-            self.answers_given[name] += len(given)
-        answers = {name: self.frozen.stand_in(name, answers.get(name)) for name in questions}
+        self.asking = True  # what an agent raises is its own affair
+        yield
+        self.asking = False
         moved = self.transport.traffic
         apart = (
             moved.communication_seconds
@@ -107,7 +145,6 @@ class Run:
             - traffic.waiting_seconds
         )
         self.seconds[part] += time.perf_counter() - began - apart
-        return answers
 
     def limits(self) -> Status:
         """Whether the callback or a limit ends the run."""
@@ -130,6 +167,7 @@ class Run:
             raise KeyboardInterrupt
         wall, traffic = time.perf_counter() - self.began, self.transport.traffic
         spent = [*self.seconds.values(), traffic.communication_seconds, traffic.waiting_seconds]
+        left_out = {*self.sides.relays, *self.frozen.why}  # what a lost agent would say is not behind this result
         return Result(
             status=status,
             iterations=self.state.iteration,
@@ -137,7 +175,7 @@ class Run:
             turnover=updates.turnover_eur(self.state),
             residuals=self.history[-1].residuals,
             boundary=boundary_results(self.layout, self.sides, self.state),
-            solutions={n: a.solution() for n, a in self.owned.items() if n not in self.sides.relays},
+            solutions={n: a.solution() for n, a in self.owned.items() if n not in left_out},
             history=tuple(self.history),
             timing=Timing(wall, *spent, engine=max(0.0, wall - sum(spent))),
             bytes_exchanged=traffic.bytes,

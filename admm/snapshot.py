@@ -1,24 +1,28 @@
 """Nests of values as one text and some arrays, and back: what a checkpoint is made of. Nothing in it is ever executed.
 
-Numbers, texts, enums, arrays, sparse matrices (CSC), lists, tuples, mappings, and objects of Tieline's own classes by
-their attributes. An object comes back without its constructor being called, and its class is looked up only where it
-is loaded already.
+Numbers, texts, enums, arrays, sparse matrices (CSC), lists, tuples, sets, mappings, and objects of Tieline's own
+classes by their attributes. An object comes back without its constructor being called, and its class is looked up
+only where it is loaded already.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from admm.errors import InputError
+from admm.fits import check_fields
 
 PACKAGES = ("admm", "subproblems", "networks")
+NESTS = {"list": list, "tuple": tuple, "set": set}
 PLAIN = (bool, int, float, str, type(None))
+LARGEST = 1 << 53
+"""Whole numbers that a float holds, too."""
 
 
 def pack_values(value: Any) -> tuple[str, list[np.ndarray]]:
@@ -33,8 +37,8 @@ def pack_values(value: Any) -> tuple[str, list[np.ndarray]]:
 def unpack_values(text: str, arrays: list[np.ndarray]) -> Any:
     """What was packed. Raises InputError where text or arrays are not what `pack_values` gives."""
     try:
-        return _unpacked(json.loads(text), arrays)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        return _unpacked(json.loads(text, parse_constant=_refuse), arrays)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
         raise InputError(f"what was kept cannot be read ({type(error).__name__}: {error})") from None
 
 
@@ -66,29 +70,30 @@ def _packed_nest(value: Any, arrays: list[np.ndarray], where: str) -> Any:
         return {"tuple of": _name_of(type(value), where), "with": {k: inner(v, k) for k, v in value._asdict().items()}}
     if isinstance(value, (list, tuple)):
         return {type(value).__name__: [inner(part, i) for i, part in enumerate(value)]}
+    if isinstance(value, set):
+        return {"set": [inner(part, i) for i, part in enumerate(sorted(value, key=str))]}
     if isinstance(value, Mapping):
         return {"dict": [[inner(key, "key"), inner(part, key)] for key, part in value.items()]}
     return {"object": _name_of(type(value), where), "with": {k: inner(v, k) for k, v in vars(value).items()}}
 
 
 def _unpacked(packed: Any, arrays: list[np.ndarray]) -> Any:
+    if isinstance(packed, int) and abs(packed) > LARGEST:
+        raise ValueError("a whole number is too large")
     if isinstance(packed, PLAIN):
         return packed
-    kind = next(iter(packed))
+    kind = next(iter(packed), None)
     content = packed[kind]
     if kind == "array":
         return arrays[content]
     if kind == "csc":
-        from scipy.sparse import csc_matrix  # the engine does without scipy
-
-        return csc_matrix(tuple(_unpacked(part, arrays) for part in content), packed["shape"])
+        return _matrix([_unpacked(part, arrays) for part in content], packed["shape"])
     if kind == "enum":
         return _class_of(content)[packed["value"]]
     if kind == "class":
         return _class_of(content)
-    if kind in ("list", "tuple"):
-        parts = [_unpacked(part, arrays) for part in content]
-        return parts if kind == "list" else tuple(parts)
+    if kind in NESTS:
+        return NESTS[kind](_unpacked(part, arrays) for part in content)
     if kind == "dict":
         return {_unpacked(key, arrays): _unpacked(part, arrays) for key, part in content}
     attributes = {name: _unpacked(part, arrays) for name, part in packed["with"].items()}
@@ -96,13 +101,29 @@ def _unpacked(packed: Any, arrays: list[np.ndarray]) -> Any:
 
 
 def _made(cls: type, kind: str, attributes: dict[str, Any]) -> Any:
-    if kind == "tuple of":
+    check_fields(cls, attributes)
+    if kind == "tuple of" and issubclass(cls, tuple):
         return cls(**attributes)
     if kind != "object":
         raise ValueError(f"the kind '{kind}' is unknown")
     made = object.__new__(cls)
     made.__dict__.update(attributes)
     return made
+
+
+def _matrix(parts: list[np.ndarray], shape: Sequence[int]) -> Any:
+    """A sparse matrix whose positions lie within it: solvers read them as they stand."""
+    from scipy.sparse import csc_matrix  # the engine does without scipy
+
+    made = csc_matrix(tuple(parts), tuple(shape))
+    made.check_format(full_check=True)
+    return made
+
+
+def _refuse(word: str) -> float:
+    if word == "NaN":
+        raise ValueError("a number is NaN")
+    return float(word)
 
 
 def _name_of(cls: type, where: str) -> str:

@@ -20,6 +20,8 @@ SCHEMES = {
     "memory": ("admm.memory.scheme", "Memory"),
 }
 """Schemes that the engine can run: module and class of each."""
+STALE = ("admm.stale", "Stale")
+"""What runs the scheme "two-block" where answers may be stale."""
 ON_LOST_AGENT = ("stop", "freeze")
 
 
@@ -60,6 +62,8 @@ class Settings:
     They live on the driving rank and share their models with each other there.
     on_lost_agent: "stop"; or "freeze", and the run goes on with the last boundary values of an agent of the first side
     (communities, hubs, transmission) that fails or whose rank is lost; scheme "two-block" only.
+    staleness: iterations for which an agent of the first side may be waited for while the others go on; 0, all wait
+    for the slowest. Scheme "two-block" only, and not with "freeze".
     """
 
     penalty: Any = "adaptive"
@@ -79,6 +83,7 @@ class Settings:
     relay_all: bool = False
     lead: tuple[str, ...] = ()
     on_lost_agent: str = "stop"
+    staleness: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.scheme, str) or self.scheme not in SCHEMES:
@@ -89,9 +94,17 @@ class Settings:
             raise InputError(f"settings: on_lost_agent 'freeze' needs the scheme 'two-block', not '{self.scheme}'")
         acceleration_for(self.acceleration)
         policy_for(self.penalty)  # each run makes its own; a wrong name shows here
-        if not is_whole(self.max_iterations) or self.max_iterations < 1:
+        _check_whole("max_iterations", self.max_iterations, least=1)
+        _check_whole("staleness", self.staleness, least=0)
+        if self.staleness and self.scheme != "two-block":
             raise InputError(
-                f"settings: max_iterations is {self.max_iterations!r}, expected a whole number of at least 1"
+                f"settings: staleness is {self.staleness}, expected 0 with the scheme '{self.scheme}': its proofs need "
+                "all answers at once; choose the scheme 'two-block', or leave staleness out"
+            )
+        if self.staleness and self.on_lost_agent == "freeze":
+            raise InputError(
+                f"settings: staleness is {self.staleness}, expected 0 with on_lost_agent 'freeze': they exclude each "
+                "other, as an agent that is late cannot be told from one that is lost; choose one of them"
             )
         for key in ("consensus_tolerance", "optimality_tolerance", "absolute_tolerance", "final_accuracy"):
             _check_positive(key, getattr(self, key))
@@ -107,6 +120,11 @@ class Settings:
             given = getattr(self, key)
             if not isinstance(given, Mapping) or not all(isinstance(of, Mapping) for of in given.values()):
                 raise InputError(f"settings: {key} is {given!r}, expected {{coupling: {{quantity: array (periods,)}}}}")
+
+
+def _check_whole(key: str, value: Any, least: int) -> None:
+    if not is_whole(value) or value < least:
+        raise InputError(f"settings: {key} is {value!r}, expected a whole number of at least {least}")
 
 
 def _check_positive(key: str, value: Any) -> None:
@@ -225,7 +243,7 @@ class Result:
     """What a run found.
 
     boundary: {coupling: {quantity: BoundaryResult}}. solutions: {agent: its private schedule}, for the
-    agents that live on this rank. objective: sum of the agents' costs in EUR, None if one does not
+    agents that live on this rank and are not lost. objective: sum of the agents' costs in EUR, None if one does not
     share it. turnover: sum of |price x value| over all entries, in EUR. certified_gap: upper less lower bound of the
     optimum as a share of the turnover; None, no proof.
     solve_seconds: {agent: mean seconds an answer}. lost_agents: {agent: what happened} of those that the run went on

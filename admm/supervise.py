@@ -26,7 +26,7 @@ from admm.shared_memory import remove_left_behind
 MARK = "TIELINE_LAUNCH"
 FINAL = (0, 2, 3, 4, 130)
 """Exit codes that another launch would not change."""
-LOST = 75
+LOST, INTERRUPTED = 75, 130
 POLL_SECONDS, GRACE_SECONDS = 0.1, 2.0
 FAILED = re.compile(r"agent '([^']+)'")
 """How a run says who has failed."""
@@ -35,10 +35,11 @@ LAST_LINES = 40
 
 @dataclass
 class Launch:
-    """How one launch ended. lines: the last ones of what it wrote to stderr."""
+    """How one launch ended. lines: the last ones of what it wrote to stderr. told: whether it was told to stop."""
 
     code: int
     lines: Sequence[str] = field(default_factory=tuple)
+    told: bool = False
 
     def culprit(self) -> str | None:
         """The agent that the run named, None if it had no chance to."""
@@ -49,16 +50,21 @@ class Launch:
 def supervise(
     command: Sequence[str], resume: Sequence[str], times: int, deadline_seconds: float, iteration: Callable[[], int]
 ) -> int:
-    """Run `command`; while it ends because something was lost, run it again with `resume` added. Its exit code.
+    """Run `command`; while it ends because something was lost, run it again. Its exit code.
 
-    times: launches after the first one, at most. iteration: gives the one that the next launch would go on after.
+    times: launches after the first one, at most. iteration: gives the one that the next launch would go on after, with
+    `resume` added to its command; 0 where nothing is saved, and it starts over.
     """
     failed: tuple[str, int] | None = None
+    where = 0
     for launch_number in range(times + 1):
-        launch = run_once([*command, *(resume if launch_number else ())], deadline_seconds)
+        launch = run_once([*command, *(resume if where else ())], deadline_seconds)
         if launch.code in FINAL:
             return launch.code
         culprit, where = launch.culprit(), iteration()
+        if launch.told:  # some launchers then end with a code of their own
+            say(f"told to stop; saved until iteration {where}")
+            return INTERRUPTED
         named = f", agent '{culprit}'" if culprit else ""
         say(f"launch {launch_number + 1} ended with exit code {launch.code}{named}, saved until iteration {where}")
         if culprit and failed == (culprit, where):
@@ -78,7 +84,7 @@ def run_once(command: Sequence[str], deadline_seconds: float) -> Launch:
     """One launch, its output passed on; when it returns, no process of it is left."""
     mark, began = uuid.uuid4().hex, time.time()
     environment = {**os.environ, MARK: mark}
-    with passing_on_signals() as children:
+    with passing_on_signals() as (children, told):
         child = subprocess.Popen(
             command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
         )
@@ -92,7 +98,7 @@ def run_once(command: Sequence[str], deadline_seconds: float) -> Launch:
             end_all(mark)
     reader.join(GRACE_SECONDS)
     remove_left_behind(began)
-    return Launch(_exit_code(child.returncode), tuple(lines))
+    return Launch(_exit_code(child.returncode), tuple(lines), bool(told))
 
 
 def _exit_code(code: int) -> int:
@@ -121,9 +127,9 @@ def _wait(child: subprocess.Popen[str], mark: str, deadline_seconds: float) -> N
             child.wait()
 
 
-def marked(mark: str) -> Iterator[int]:
+def marked(mark: str, variable: str = MARK) -> Iterator[int]:
     """Processes with this mark in their environment."""
-    wanted = f"{MARK}={mark}".encode()
+    wanted = f"{variable}={mark}".encode()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if wanted in path.read_bytes().split(b"\0"):
@@ -137,10 +143,10 @@ def _state(pid: int) -> str:
         return ""
 
 
-def end_all(mark: str) -> None:
+def end_all(mark: str, variable: str = MARK) -> None:
     """Kill every process with this mark; returns when there is none but what nobody has waited for."""
     until = time.monotonic() + GRACE_SECONDS
-    while alive := [pid for pid in marked(mark) if _state(pid) not in ("Z", "")]:
+    while alive := [pid for pid in marked(mark, variable) if _state(pid) not in ("Z", "")]:
         for pid in alive:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -151,18 +157,20 @@ def end_all(mark: str) -> None:
 
 
 @contextlib.contextmanager
-def passing_on_signals() -> Iterator[list[subprocess.Popen[str]]]:
-    """Ctrl-C and SIGTERM reach the launch, which ends with a checkpoint."""
+def passing_on_signals() -> Iterator[tuple[list[subprocess.Popen[str]], list[int]]]:
+    """Ctrl-C and SIGTERM reach the launch, which ends with a checkpoint: the children told, and what they were."""
     children: list[subprocess.Popen[str]] = []
+    told: list[int] = []
 
     def pass_on(number: int, _: object) -> None:
+        told.append(number)
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 child.send_signal(number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield children
+        yield children, told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

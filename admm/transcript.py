@@ -9,6 +9,7 @@ file it is, the last one that the run is over; between them:
     kind        of `admm.wire.Kind`                           agent       which agent it is about, or null
     source      rank that sends                               target      rank that receives
     iteration   of the question, and of the answer to it      items       questions or answers in the message
+                (with staleness it may come later: `exchange` and `iteration` of an answer are those of its question)
     bytes       of the whole message                          header_bytes, text_bytes    of them
     fields      {field: shape}; each number takes 8 bytes, so header, fields and text are the whole message
     costs, bounds       of ANSWERs: how many of its items tell a cost, a bound (the others hold a 0 there)

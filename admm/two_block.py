@@ -21,7 +21,7 @@ from admm.couplings import Layout
 from admm.initial import checked_penalty, initial_state
 from admm.interfaces import Answer, AnswerStatus, Question
 from admm.penalty import Observation, PenaltyPolicy, policy_for, unit_penalty
-from admm.run import Run
+from admm.run import Run, check_answer
 from admm.state import Progress, Residuals, Status
 
 ACCURACY_EVERY = 3
@@ -50,10 +50,18 @@ class TwoBlock(Run):
     def snapshot(self) -> dict[str, Any]:
         return {**super().snapshot(), "policy": vars(self.policy), "acceleration": vars(self.acceleration)}
 
+    def check_kept(self, kept: Mapping[str, Any]) -> None:
+        super().check_kept(kept)
+        if not kept["answers"].keys() <= set(self.layout.agents):
+            raise ValueError("answers of agents that the run does not have")
+        for name, answer in kept["answers"].items():
+            check_answer(name, answer, self.layout.entries(name).size)
+
     def restore(self, kept: Mapping[str, Any]) -> None:
         super().restore(kept)
         vars(self.policy).update(kept["policy"])
         vars(self.acceleration).update(kept["acceleration"])
+        self.frozen.latest.update(self.answers)
         if self.unprepared is not None:  # the run before was ended before it prepared the next iteration
             self.prepare_next(*self.unprepared)
 
@@ -89,6 +97,15 @@ class TwoBlock(Run):
         return updates.scaled_dual_step(state.penalty, self.second_values(), moved_from, self.layout)
 
     def prepare_next(self, dual_step: np.ndarray, seen: Residuals) -> None:
+        """All that the next iteration begins with."""
+        state = self.state
+        self.prepare_start(dual_step, seen)
+        if state.iteration % ACCURACY_EVERY == 0:
+            least = self.settings.final_accuracy
+            state.accuracy = updates.inner_accuracy(seen.primal, self.layout.size, state.accuracy, least)
+        self.unprepared = None
+
+    def prepare_start(self, dual_step: np.ndarray, seen: Residuals) -> None:
         """The next penalty, and the point that the next iteration starts from."""
         state, after = self.state, Point(self.second_values(), self.state.price)
         penalty = checked_penalty(
@@ -100,10 +117,6 @@ class TwoBlock(Run):
             self.acceleration.forget()
             self.start = after
         state.penalty = penalty
-        if state.iteration % ACCURACY_EVERY == 0:
-            least = self.settings.final_accuracy
-            state.accuracy = updates.inner_accuracy(seen.primal, self.layout.size, state.accuracy, least)
-        self.unprepared = None
 
     def first_values(self) -> np.ndarray:
         """The first side's values, shape (n,), whichever end of each coupling it is."""

@@ -23,7 +23,15 @@ from enum import IntEnum
 
 import numpy as np
 
-from admm.errors import InfeasibleError, InputError, SolverError, TielineError, TransportError
+from admm.errors import (
+    AgentError,
+    InfeasibleError,
+    InputError,
+    SolverError,
+    TielineError,
+    TransportError,
+    public_words,
+)
 from admm.interfaces import AgentBoundary, Answer, AnswerStatus, Question
 
 MAGIC, VERSION = b"TIEL", 3
@@ -45,7 +53,7 @@ QUESTION_FLAGS = SETTLE
 HAS_COST, HAS_BOUND = 1, 2
 ANSWER_FLAGS = HAS_COST | HAS_BOUND
 ERROR = 1
-ERRORS = (TielineError, InputError, InfeasibleError, SolverError, TransportError, KeyboardInterrupt)
+ERRORS = (TielineError, InputError, InfeasibleError, SolverError, TransportError, KeyboardInterrupt, AgentError)
 """Errors that cross ranks as themselves: the status of a TEXT is the position here, 0 for any other."""
 
 
@@ -142,7 +150,7 @@ def expect(message: Message, kind: Kind, sequence: int, agent: int = NO_AGENT) -
         ("agent", message.agent, agent),
     ):
         if found != wanted:
-            raise TransportError(f"a {message.kind.name} came with {word} {found}, expected {wanted}: late or stray")
+            raise TransportError(f"message {message.kind.name} has {word} {found}, expected {wanted}: late or stray")
     return message
 
 
@@ -236,10 +244,9 @@ def _answer(row: np.ndarray, reason: str) -> Answer:
 
 
 def error_message(run_id: int, sequence: int, agent: int, error: BaseException) -> Message:
-    """A TEXT that carries an error; one that is not Tieline's own carries the name of its class too."""
+    """A TEXT that carries what others may know of an error; of one that is not Tieline's own, the name of its class."""
     status = max((i for i, known in enumerate(ERRORS) if isinstance(error, known)), default=0)
-    text = str(error) if isinstance(error, ERRORS) else f"{type(error).__name__}: {error}"
-    return Message(Kind.TEXT, run_id, sequence, agent, status, flags=ERROR, text=_short(text))
+    return Message(Kind.TEXT, run_id, sequence, agent, status, flags=ERROR, text=_short(public_words(error)))
 
 
 def read_error(message: Message) -> TielineError | KeyboardInterrupt:

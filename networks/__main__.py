@@ -1,6 +1,6 @@
 """Print the attributes of a case file as Markdown: python -m networks"""
 
-from networks.case_file import (
+from networks.case_tables import (
     AgentTable,
     DistributionTable,
     GasTable,

@@ -16,15 +16,8 @@ import numpy as np
 
 from admm import Agent, Coupling, InputError, Quantity
 from admm.couplings import Layout
-from networks.case_file import (
-    AgentTable,
-    CaseFolder,
-    DistributionTable,
-    GasTable,
-    HubTable,
-    TransmissionTable,
-    open_case,
-)
+from networks.case_file import CaseFolder, open_case
+from networks.case_tables import AgentTable, DistributionTable, GasTable, HubTable, TransmissionTable
 from networks.distribution import Connection, DistributionAgent, DistributionModel, ReactiveSupport, Supply
 from networks.gas import GasAgent, GasConnection, GasModel
 from networks.grid_sources import feeder_of, gas_grid_of, grid_source, transmission_of
@@ -262,7 +255,7 @@ class Case:
                 agent.name, community, self.horizon, series, coupling, gas_coupling, initial_states, own_stays
             )
         except InputError as error:
-            raise InputError(f"{self.private.path(agent)}: {error}") from None
+            raise InputError(f"{self.private.path(agent)}: {error}", public=self.private.public(agent)) from None
 
     def distribution_model(self, network: DistributionTable, revise: Revise = as_it_stands) -> DistributionModel:
         feeder = self.feeders[network.name]

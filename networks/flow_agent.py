@@ -22,6 +22,7 @@ import numpy as np
 
 from admm import AgentBoundary, Answer, InputError, Question
 from admm.couplings import Layout
+from admm.fits import check_array, check_like
 from admm.memory.joint import Joint
 from networks.flow_program import FlowProgram
 from networks.rows_on_demand import RowsOnDemand
@@ -87,12 +88,25 @@ class FlowAgent(ABC):
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         """After `prepare`: answer as the agent would have whose snapshot this is."""
+        self._check_kept(kept)
         self._resumable = True
         self.program.restore(kept["program"])
         for name in KEPT:
             setattr(self, name, kept[name])
+        if self._led is not None:
+            self._led = LeadModel(self._led.program.like(self.program.linearised(self._points)), self._boundary)
         self._price_rows = None if kept["prices"] is None else self._restored_rows(kept["prices"])
         self._rows = self._restored_rows(kept["rows"])
+
+    def _check_kept(self, kept: Mapping[str, Any]) -> None:
+        """Raise ValueError where a snapshot is none of this agent."""
+        own = {name: getattr(self, name) for name in KEPT if name not in ("_scheduled", "_led", "_errors")}
+        check_like({name: kept[name] for name in own}, own, self._who)
+        check_like(kept["program"], self.program.snapshot(), f"{self._who}.program")
+        if kept["_scheduled"] is not None:
+            check_array(kept["_scheduled"], (self.program.size,), f"{self._who}.scheduled")
+        if not self.program.correction_multiple(kept["_errors"]) >= 0.0:
+            raise ValueError(f"{self._who}: an error is below 0")
 
     def _restored_rows(self, kept: Mapping[str, Any]) -> RowsOnDemand:
         rows = self._new_rows()

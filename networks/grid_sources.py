@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from admm import InputError
-from networks.case_file import CaseFolder, DistributionTable, GasTable, TransmissionTable
+from networks.case_file import CaseFolder
+from networks.case_tables import DistributionTable, GasTable, TransmissionTable
 from networks.feeder import Feeder, read_feeder_csv
 from networks.gas_grid import GasGrid
 from networks.gas_tables import read_gas_csv

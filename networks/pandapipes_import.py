@@ -62,8 +62,9 @@ def gas_from_pandapipes(source: Path | str, options: PandapipesOptions | None = 
 
 
 def _network(path: Path) -> dict[str, Any]:
+    text = read_text(path)
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
         raise InputError(f"{path}: is no JSON ({error}); expected a network that pandapipes.to_json wrote") from None
     if not isinstance(content, dict) or content.get("_class") != "pandapipesNet":

@@ -7,7 +7,9 @@ from functools import cache
 from pathlib import Path
 
 from admm import InputError
-from networks.case_file import AgentTable, CaseFolder, HubTable
+from admm.errors import told_as
+from networks.case_file import CaseFolder
+from networks.case_tables import AgentTable, HubTable
 from networks.profiles import Profiles
 from networks.validation import parse, read_toml
 from subproblems.community import Community
@@ -21,20 +23,32 @@ class PrivateFiles:
 
     def __init__(self, folder: CaseFolder, profiles: Profiles) -> None:
         self._folder, self._public = folder, profiles
-        self.community, self.profiles = cache(self._community), cache(self._profiles)
+        self._read_community, self._read_profiles = cache(self._community), cache(self._profiles)
 
     def path(self, agent: AgentTable) -> Path:
         return self._folder.file(agent.file)
 
-    def _community(self, agent: AgentTable) -> Community:
+    def public(self, agent: AgentTable) -> str:
+        """What others hear if there is anything wrong with an agent's files: its own rank says what."""
+        return f"agent '{agent.name}': {agent.file} or its profiles are not valid, see what its own rank says"
+
+    def community(self, agent: AgentTable) -> Community:
         """The agent's file, checked against what the public file says of its connections."""
+        with told_as(self.public(agent)):
+            return self._read_community(agent)
+
+    def profiles(self, agent: AgentTable) -> Profiles:
+        """Public ones and the agent's own, if it has any."""
+        with told_as(self.public(agent)):
+            return self._read_profiles(agent)
+
+    def _community(self, agent: AgentTable) -> Community:
         path = self.path(agent)
         found = parse(Hub if isinstance(agent, HubTable) else Community, read_toml(path), path)
         self._check_connection(path, agent, found)
         return found
 
     def _profiles(self, agent: AgentTable) -> Profiles:
-        """Public ones and the agent's own, if it has any."""
         own = self.path(agent).with_suffix(".csv")
         return self._public.with_file(own) if os.path.exists(own) else self._public
 

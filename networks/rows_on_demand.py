@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from admm import AgentBoundary, Answer, Question
+from admm.fits import check_like
 from networks.flow_program import FlowProgram
 from subproblems import QPAgent
 
@@ -57,6 +58,8 @@ class RowsOnDemand:
         return {"masks": self.masks, "agent": self.agent.snapshot()}
 
     def restore(self, kept: Mapping[str, Any]) -> None:
+        if kept["masks"] is not None:
+            check_like(kept["masks"], self._program.no_rows(), "masks")
         self.agent = self._start(kept["masks"])
         self.agent.restore(kept["agent"])
 

@@ -44,8 +44,9 @@ def _nearby(path: Path) -> str:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The file's content; InputError if it cannot be read or is no TOML."""
+    text = read_text(path)
     try:
-        return tomllib.loads(read_text(path))
+        return tomllib.loads(text)
     except RecursionError:
         raise InputError(f"{path}: is not valid TOML: nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, and numbers with thousands of digits

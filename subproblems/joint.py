@@ -21,6 +21,7 @@ import scipy.sparse as sp
 
 from admm import AnswerStatus
 from admm.couplings import Layout
+from admm.fits import check_array
 from admm.memory.joint import JointAnswer, JointQuestion
 from subproblems.bound import safe_bound
 from subproblems.box import outer_box
@@ -152,7 +153,8 @@ class JointProgram:
 
     def restore(self, kept: np.ndarray) -> None:
         self._take_models([lead.led_model() for lead in self._leads])
-        self._rows_taken = kept
+        check_array(kept, self._rows_always.shape, "rows taken", "b")
+        self._rows_taken = kept | self._rows_always
 
     def model_error(self) -> float:
         return max(lead.model_error() for lead in self._leads)

@@ -88,8 +88,11 @@ class OsqpSolver:
         self._x, self._y = contiguous(then["x"], self._n, "x"), contiguous(then["y"], self._m, "y")
         numbers = replace(numbers, A=numbers.A.copy())
         numbers.A.data = contiguous(then["A"], numbers.A.nnz, "A")
-        vectors = {key: then[key] for key in ("q", "l", "u")}
-        self._set_up(numbers, contiguous(then["P"], numbers.P.nnz, "P"), vectors, rho=float(then["rho"]))
+        vectors = {"q": contiguous(then["q"], self._n, "q")} | {k: _bounds(then[k], self._m, k) for k in ("l", "u")}
+        rho = float(then["rho"])
+        if not (0 < rho < np.inf and (vectors["l"] <= vectors["u"]).all()):
+            raise ValueError("solver: rho is not above 0, or a lower bound is above its upper bound")
+        self._set_up(numbers, contiguous(then["P"], numbers.P.nnz, "P"), vectors, rho=rho)
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """All that the next answer depends on."""

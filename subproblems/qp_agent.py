@@ -22,6 +22,7 @@ import scipy.sparse as sp
 
 from admm import AgentBoundary, Answer, AnswerStatus, InputError, Question
 from admm.couplings import Layout
+from admm.fits import check_array
 from admm.interfaces import check_question_fits
 from admm.memory.joint import Joint
 from subproblems.bound import safe_bound
@@ -111,8 +112,9 @@ class QPAgent:
         odd = (self._l >= INFINITE) | (self._u <= -INFINITE)
         if odd.any():
             row = int(np.argmax(odd))
-            found = f"{self.qp.name}: {self.qp.row_label(row)} lies between {self.qp.l[row]:g} and {self.qp.u[row]:g}"
-            raise InputError(f"{found}, expected bounds below {INFINITE:g} times its scale; check the units")
+            what, found = f"{self.qp.name}: {self.qp.row_label(row)} lies", f"{self.qp.l[row]:g} and {self.qp.u[row]:g}"
+            expected = f"expected bounds below {INFINITE:g} times its scale; check the units"
+            raise InputError(f"{what} between {found}, {expected}", public=f"{what} too far out, {expected}")
         for key, values in (("P", self._P.data), ("q", self._q), ("A", self._A.data)):
             if not np.isfinite(values).all():
                 raise InputError(
@@ -176,6 +178,10 @@ class QPAgent:
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         """Answer as the agent would have whose snapshot this is."""
+        if kept["x"] is not None:
+            check_array(kept["x"], (self.qp.size,), "x")
+        if kept["has_schedule"] not in (False, kept["x"] is not None):
+            raise ValueError("has_schedule does not say whether there is one")
         self.resumable, self.x, self._has_schedule = True, kept["x"], kept["has_schedule"]
         self._solver = self._flat_solver = None
         if kept["solver"] is not None:

@@ -81,6 +81,19 @@ class QuadraticProgram:
             raise self._error(f"constant is {self.constant!r}, expected a finite number")
         self._check(n, m)
 
+    def like(self, own: QuadraticProgram) -> QuadraticProgram:
+        """This program, checked once more. Raises ValueError unless it has the pattern and boundary of `own`."""
+        checked = replace(self)
+        for one, other in ((checked.P, own.P), (checked.A, own.A)):
+            same = one.shape == other.shape and np.array_equal(one.indptr, other.indptr)
+            if not (same and np.array_equal(one.indices, other.indices)):
+                raise ValueError(f"{own.name}: the pattern of P or A is another")
+        if checked.boundary.keys() != own.boundary.keys() or any(
+            not np.array_equal(at, own.boundary[key]) for key, at in checked.boundary.items()
+        ):
+            raise ValueError(f"{own.name}: the boundary is another")
+        return checked
+
     def _error(self, message: str) -> InputError:
         return InputError(f"{self.name}: {message}")
 

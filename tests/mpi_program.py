@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -17,13 +18,17 @@ import admm
 from admm.graph import split
 from admm.mpi import MpiTransport, abort_on_exception, world
 from admm.placement import balance
+from admm.resume import Checkpoints
+from admm.transcript import Transcript
 from tests.batches import BATCHES, plain, run_of
 from tests.small_problems import PROBLEMS, Parabola, Problem, coupling, pair, star
 
 MARK = "RESULT "
 DEADLINE_SECONDS = 20.0
-SHORT_DEADLINE_SECONDS = 0.5
-SLEEP_SECONDS = 0.1
+SHORT_DEADLINE_SECONDS = 1.5
+SLEEP_SECONDS = 0.3
+SLOW_SECONDS = 0.05
+INTERRUPT_AFTER = 5
 SLEEPERS = 3
 LED = {"optimality_tolerance": 1e-5, "consensus_tolerance": 1e-5, "final_accuracy": 1e-6, "max_iterations": 120}
 """Settings of a run that leads and ends with a proof."""
@@ -40,14 +45,22 @@ def report(found: object) -> None:
     sys.stdout.flush()
 
 
-def solve(problem: Problem, placement: dict[str, int], deadline: float = DEADLINE_SECONDS, **changes: object):
+def solve(
+    problem: Problem,
+    placement: dict[str, int],
+    deadline: float = DEADLINE_SECONDS,
+    transcript: Transcript | None = None,
+    kept: Checkpoints | None = None,
+    **changes: object,
+):
     """Solve with each agent on its rank: the result (on rank 0), the own agents, all ranks' words after it, and the
     transport."""
-    transport = MpiTransport(comm, deadline_seconds=deadline)
+    comm.Barrier()  # ranks take their time to start
+    transport = MpiTransport(comm, deadline_seconds=deadline, transcript=transcript)
     own = {name: make() for name, make in problem.agents.items() if placement.get(name) == comm.rank}
     settings = admm.Settings(**{**problem.settings, **changes})
     try:
-        result = admm.solve(own, problem.couplings, settings, transport)
+        result = admm.solve(own, problem.couplings, settings, transport, kept)
     finally:
         words = transport.gather_text(f"rank {comm.rank}")
     return result, own, words, transport
@@ -210,6 +223,13 @@ def hang() -> None:
     solve(problem, {"low": 0, "up": comm.size - 1}, deadline=SHORT_DEADLINE_SECONDS if comm.rank == 0 else 3600.0)
 
 
+def hang_among_others() -> None:
+    """An agent hangs, those on two more ranks do not; rank 0 writes its messages down in the folder given."""
+    transcript = Transcript(sys.argv[2], comm.rank, comm.size)
+    deadline = SHORT_DEADLINE_SECONDS if comm.rank == 0 else 3600.0
+    solve(slow_star(hangs=True), {"s": 0, "a": 1, "b": 2, "c": 3}, deadline, transcript)
+
+
 def silence() -> None:
     """An agent on rank 0 hangs: the others give up at the deadline."""
     problem = _with_up(lambda: Hangs(6.0, [1.0, 5.0]))
@@ -242,6 +262,73 @@ def led_certified() -> None:
     led("certified")
 
 
+class Slow:
+    """Another agent that takes its time, and can fail at its fourth question or not come back from it."""
+
+    def __init__(self, agent: admm.Agent, error: Exception | None = None, hangs: bool = False) -> None:
+        self._agent, self._error, self._hangs, self.given = agent, error, hangs, 0
+        self.prepare, self.solution = agent.prepare, agent.solution
+
+    def answer(self, question: admm.Question) -> admm.Answer:
+        self.given += 1
+        time.sleep(3600 if self._hangs and self.given == 4 else SLOW_SECONDS)
+        if self._error is not None and self.given == 4:
+            raise self._error
+        return self._agent.answer(question)
+
+
+def slow_star(**slow: object) -> Problem:
+    problem = star()
+    consumer = problem.agents["a"]
+    problem.agents["a"] = lambda: Slow(consumer(), **slow)
+    return problem
+
+
+def late() -> None:
+    """An agent that lags, with the operator on another rank and on its own, and one that fails while it lags."""
+    apart, found = {"s": 0, "a": 1, "b": 0, "c": 2}, {}
+    for name, placement in {"operator drives": apart, "operator behind the slow agent": {**apart, "s": 1}}.items():
+        result, own, words, _ = solve(slow_star(), placement, staleness=4)
+        given = comm.allreduce(sum(agent.given for agent in own.values() if isinstance(agent, Slow)))
+        assert comm.rank or words == [f"rank {i}" for i in range(comm.size)]
+        found[name] = None if result is None else [result.status.name, result.objective, result.iterations, given]
+    try:
+        solve(slow_star(error=admm.SolverError("slow: stuck")), apart, staleness=4)
+    except admm.SolverError as error:
+        found["error"] = [type(error).__name__, str(error)]
+    result, *_ = solve(star(), apart, staleness=4)
+    if result is not None and result.converged:
+        report(found)
+
+
+def late_audited() -> None:
+    """A run with a late agent; each rank writes all its messages down in the folder given, and saves its state."""
+    transcript = Transcript(Path(sys.argv[2]) / "audit", comm.rank, comm.size)
+    kept = Checkpoints(sys.argv[2], every_seconds=2 * SLOW_SECONDS)
+    apart = {"s": 0, "a": 1, "b": 0, "c": 2}
+    result, *_ = solve(slow_star(), apart, transcript=transcript, kept=kept, staleness=4)
+    report(None if result is None else [result.status.name, result.bytes_exchanged])
+
+
+def late_hang() -> None:
+    """A late agent hangs: rank 0, which is not held up by it at first, gives up at the deadline."""
+    solve(slow_star(hangs=True), {"s": 0, "a": 1, "b": 0, "c": 2}, SHORT_DEADLINE_SECONDS, staleness=50)
+
+
+def late_interrupt() -> None:
+    """Runs with a late agent until it is interrupted; says on each rank which process to interrupt, and when."""
+    report(os.getpid())
+
+    def ready(progress: admm.Progress) -> None:
+        if progress.iteration == INTERRUPT_AFTER:
+            report(None)
+
+    slow = {"penalty": "classical:1e-6", "acceleration": "none", "max_iterations": 10**6, "staleness": 50}
+    slow["callback"] = ready
+    result, *_ = solve(slow_star(), {"s": 0, "a": 1, "b": 0, "c": 2}, **slow)
+    report(None if result is None else [result.status.name, len(result.history) == result.iterations])
+
+
 def infeasible() -> None:
     """The exit code of the job when an agent of another rank is infeasible."""
     problem = star()
@@ -264,6 +351,18 @@ def interrupt() -> None:
 
 if __name__ == "__main__":
     with abort_on_exception(comm):
-        parts = (problems, apart, batches, failures, parallel, hang, silence, crash, infeasible, interrupt)
-        parts += (led_memory, led_certified)
+        parts = (
+            problems,
+            apart,
+            batches,
+            failures,
+            parallel,
+            hang,
+            hang_among_others,
+            silence,
+            crash,
+            infeasible,
+            interrupt,
+        )
+        parts += (led_memory, led_certified, late, late_audited, late_hang, late_interrupt)
         {part.__name__: part for part in parts}[sys.argv[1]]()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 
 import admm
 from benchmarks.__main__ import COMMANDS, main
@@ -18,21 +17,18 @@ from benchmarks.comparison import by_family, known, resolved
 from benchmarks.convergence import reductions
 from benchmarks.example_entry import two_shops
 from benchmarks.figures import profile_ratios
-from benchmarks.generate import shrink
 from benchmarks.grid import VALUES, best_values, read_best
 from benchmarks.headline import medians
 from benchmarks.measure import Row, cold_start, measure
-from benchmarks.monolithic_solvers import solve_whole, stack
 from benchmarks.perturb import LOAD_ERROR, load_rows, perturbed, pv_rows
 from benchmarks.problem_files import FOLDER, problem_names, read_problem
 from benchmarks.registry import chosen, registry
 from benchmarks.round_trips import break_even, wall_seconds
-from benchmarks.scaling_rank import rank_of
 from benchmarks.tables import markdown_table, median_and_worst, read_csv
 from benchmarks.variants import BASELINES, BEST_OF_FAMILY, BEST_OF_INSTANCE, CONVERGENCE
 from benchmarks.wrong_start import ratio_table
-from subproblems import QPAgent, QuadraticProgram
-from tests.tolerances import EXACT, OF_TURNOVER, SOLVER
+from subproblems import QPAgent
+from tests.tolerances import OF_TURNOVER, SOLVER
 
 EXAMPLE = str(Path(__file__).parent.parent / "benchmarks" / "example_entry.py")
 TINY = ["--with", EXAMPLE, "--subjects", "two-shops-00"]
@@ -196,6 +192,25 @@ def test_again_replaces_the_chosen_rows_only_and_tables_show_all(tmp_path):
     assert "classical, 1 per unit" in (tmp_path / "convergence.md").read_text()
 
 
+def test_without_a_baseline_there_is_no_table_of_reductions(tmp_path):
+    main(["convergence", *TINY, "--cap", "3", "--variants", "square-root", "--out", str(tmp_path)])
+    text = (tmp_path / "convergence.md").read_text()
+    assert "square-root" in text and text.count("| --- ") and "baseline" not in text
+
+
+@pytest.mark.parametrize("words", [["--processes", "0"], ["--cap", "-3"], ["--cap", "many"]])
+def test_a_count_of_nothing_is_refused(capsys, words):
+    with pytest.raises(SystemExit) as end:
+        main(["grid", *words])
+    assert end.value.code == 2 and "whole number of at least 1" in capsys.readouterr().err
+
+
+def test_an_option_that_a_command_does_not_heed_is_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["main_case", "--again"])
+    assert end.value.code == 2 and "--again" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -225,9 +240,9 @@ def test_an_unknown_variant_is_an_error_unless_it_may_be_left_out(capsys):
 
 
 def test_every_command_explains_itself(capsys):
-    for command in COMMANDS:
+    for path in COMMANDS:
         with pytest.raises(SystemExit) as end:
-            main([command, "--help"])
+            main([path.rpartition(".")[2], "--help"])
         assert end.value.code == 0
     assert chosen(["a1", "b1"], ["a*"], "subject") == ["a1"]
 
@@ -291,7 +306,7 @@ def test_round_trips_add_up_and_break_even_is_where_the_lines_cross():
     assert break_even([row | {"yardstick_exchanges": 50}, base], "memory") == "never"
 
 
-# ---------------------------------------------------------------- errors of load and PV; generated programs
+# ---------------------------------------------------------------- errors of load and PV
 
 
 def test_errors_touch_load_and_pv_and_nothing_else():
@@ -315,45 +330,6 @@ def test_errors_touch_load_and_pv_and_nothing_else():
     assert 0.7 * LOAD_ERROR < ratio.std() < 1.3 * LOAD_ERROR
     again, other = perturbed(before, seed=1), perturbed(before, seed=2)
     assert np.array_equal(again["ec0"].u, after["ec0"].u) and not np.array_equal(other["ec0"].u, after["ec0"].u)
-
-
-def test_a_shrunk_agent_costs_its_share_and_wants_its_share():
-    eye = sp.eye_array(2, format="csc")
-    whole = QuadraticProgram(
-        2 * eye, np.array([-4.0, -6.0]), eye, np.zeros(2), np.array([1.0, 9.0]), {("c", "p_mw"): np.arange(2)},
-        constant=7.0, variable_scale=np.ones(2), row_scale=np.ones(2),
-    )  # fmt: skip
-    best = np.array([1.0, 3.0])  # of (x - 2)^2 + (x - 3)^2 with x_0 <= 1
-    part = shrink(whole, 0.1)
-    assert part.cost_eur(0.1 * best) == pytest.approx(0.1 * whole.cost_eur(best), rel=EXACT)
-    assert part.violation(0.1 * best).max() == 0 and part.violation(0.1 * best + 0.01)[0] > 0
-
-
-@pytest.mark.parametrize("solver", ["PIQP", "Clarabel", "OSQP", "HiGHS"])
-def test_every_monolithic_solver_finds_the_known_optimum(solver):
-    problem = two_shops()
-    whole = stack(problem.programs, problem.couplings)
-    found = solve_whole(whole, solver, 1e-7, TIME_LIMIT_SECONDS)
-    assert found.status == "solved" and whole.violation(found.x) < OF_TURNOVER
-    assert abs(whole.objective_eur(found.x) - problem.optimum_eur) <= OF_TURNOVER * problem.turnover_eur
-    if solver == "PIQP":
-        assert whole.turnover_eur(found.x, found.multiplier) == pytest.approx(problem.turnover_eur, rel=OF_TURNOVER)
-
-
-def test_a_solver_that_takes_too_long_is_ended_and_recorded(monkeypatch):
-    """Less time than the solver's process needs to start."""
-    from benchmarks import monolithic_solvers
-
-    monkeypatch.setattr(monolithic_solvers, "GRACE_SECONDS", 0.0)
-    problem = two_shops()
-    found = solve_whole(stack(problem.programs, problem.couplings), "PIQP", 1e-5, 1e-3)
-    assert found.status == "time limit" and found.x is None
-
-
-def test_every_agent_has_a_rank():
-    problem = two_shops()
-    ranks = rank_of(problem, 2)
-    assert ranks.keys() == problem.programs.keys() and set(ranks.values()) == {0, 1}
 
 
 def test_all_bundled_subjects_are_registered():

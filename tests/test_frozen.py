@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import admm
 from admm import Answer, AnswerStatus, InProcessTransport, Settings
+from admm.resume import Checkpoints
 from tests.small_problems import pair
 from tests.tolerances import SOLVER
 
@@ -103,3 +105,16 @@ def test_what_is_wrong_with_a_problem_is_still_said() -> None:
 def test_wrong_settings_are_named(change: dict[str, str], words: str) -> None:
     with pytest.raises(admm.InputError, match=words):
         Settings(**{"on_lost_agent": "freeze", **change})
+
+
+def test_an_agent_that_is_lost_before_it_answers_again_has_its_answer_of_before_the_checkpoint(tmp_path: Path) -> None:
+    problem, transport = pair(), InProcessTransport(1)
+    agents = {name: make() for name, make in problem.agents.items()}
+    stopped = Settings(**{**problem.settings, **FREEZE}, callback=lambda progress: progress.iteration == 4)
+    before = admm.solve(agents, problem.couplings, stopped, transport, Checkpoints(tmp_path))
+    agents["low"] = Fails(problem.agents["low"](), 5, _raises)
+    goes_on = Settings(**{**problem.settings, **FREEZE})
+    result = admm.solve(agents, problem.couplings, goes_on, transport, Checkpoints(tmp_path, resume=True))
+    assert result.converged and set(result.lost_agents) == {"low"}
+    found, expected = result.boundary["low-up"]["p_mw"], before.boundary["low-up"]["p_mw"]
+    np.testing.assert_array_equal(found.lower, expected.lower)

@@ -18,11 +18,13 @@ import admm
 from benchmarks.__main__ import main
 from benchmarks.fuzz import FuzzRow, shares, tried
 from benchmarks.fuzz_api import Agents, Messages, Programs
+from benchmarks.fuzz_checkpoints import CheckpointFiles
 from benchmarks.fuzz_checks import Fault, Subject, check_message, check_output, command, ended
 from benchmarks.fuzz_files import CaseFiles, CommandLine, GridFile, Scenarios
 from benchmarks.fuzz_inputs import mutated_bytes, mutated_csv, mutated_text, mutated_tree, toml_text
 from benchmarks.fuzz_results import Results
 from benchmarks.fuzz_subjects import SUBJECTS, draw_for
+from benchmarks.fuzz_transcripts import Transcripts
 from benchmarks.tables import read_csv
 from tests.conftest import ROOT
 
@@ -33,6 +35,8 @@ TRIED: dict[str, tuple[Callable[[Path], Subject], int]] = {
     "pandapower": (lambda at: GridFile(at, "pandapower"), 8),
     "pandapipes": (lambda at: GridFile(at, "pandapipes"), 60),
     "results": (Results, 30),
+    "checkpoints": (lambda at: CheckpointFiles(at, ("certified",)), 15),
+    "transcripts": (Transcripts, 40),
     "scenarios": (Scenarios, 25),
     "command line": (CommandLine, 15),
     "messages": (Messages, 150),
@@ -145,4 +149,5 @@ def test_the_command_writes_what_it_counted(tmp_path: Path) -> None:
     assert (row["subject"], row["seed"], row["cases"]) == ("messages", 5, 40)
     assert row["results"] + row["refused"] == 40 and row["refused"] > 10
     assert "| messages |" in (tmp_path / "fuzz.md").read_text(encoding="utf-8")
-    assert main([*arguments, "--limit", "0"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, "--limit", "0"])

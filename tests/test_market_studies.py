@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import scipy.sparse as sp
 
 from admm import InProcessTransport, Settings
+from benchmarks import market_gates
 from benchmarks.market_day import CAPACITY, DayRow, HeldReserve, RunDay, measured, paid_eur, run_day
 from benchmarks.market_gates import cold_run, summed
 from benchmarks.market_studies import Task, days, open_tasks, work
 from benchmarks.market_tables import complete, saving, studies_text
 from benchmarks.options import Options
+from benchmarks.tables import read_csv
 from networks.case import load_case
 from networks.case_file import BUNDLED
 from networks.market.day import MarketDay
@@ -107,6 +110,20 @@ def test_all_studies_of_a_draw_come_before_the_next_and_none_twice(tmp_path: Pat
     assert tasks == [
         (False, 0, "none"), (True, 0, "none"), (True, 0, "all"), (False, 1, "none"), (False, 1, "all")
     ]  # fmt: skip
+    assert len(open_tasks(tmp_path / "again", done, replace(options, again=True))) == len(tasks) + 1
+
+
+def test_a_day_of_gates_that_is_run_again_takes_the_place_of_its_former_self(tmp_path: Path, monkeypatch) -> None:
+    runs = iter(range(1, 9))
+
+    def rows(name: str, forecasts: str, solver: str) -> list[market_gates.GateRow]:
+        return [market_gates.GateRow(name, forecasts, 0, False, True, next(runs), 1.0, 1.0, True, 8, 2.0)]
+
+    monkeypatch.setattr(market_gates, "gate_rows", rows)
+    market_gates.run_market_gates(Options(out=tmp_path))
+    market_gates.run_market_gates(Options(out=tmp_path, subjects=(BUNDLED_CASE,), again=True))
+    kept = market_gates.run_market_gates(Options(out=tmp_path, resume=True))
+    assert [row["iterations"] for row in kept] == [5, 6, 3, 4] and kept == read_csv(tmp_path / "market_gates.csv")
 
 
 def test_a_week_has_seven_days_and_a_failure_is_a_row(monkeypatch) -> None:

@@ -286,6 +286,8 @@ def test_members_need_their_transport_and_a_group_the_default_scheme() -> None:
     for scheme in ("memory", "certified"):
         with pytest.raises(admm.InputError, match="use the scheme two-block"):
             solve_shared(admm.InProcessTransport(), {name: member(name) for name in NAMES}, scheme=scheme, lead=("s",))
+    with pytest.raises(admm.InputError, match="staleness and groups with masks exclude each other"):
+        solve_shared(admm.InProcessTransport(), {name: member(name) for name in NAMES}, staleness=1)
     with pytest.raises(admm.InputError, match="expected admm.privacy.Members"):
         transport = MaskedTransport(admm.InProcessTransport(), GROUPS)
         admm.solve({GROUP: member("a"), "s": supplier()}, COUPLINGS, admm.Settings(), transport)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.case_tools import BUNDLED_CASE, copy_case, edit
+from tests.market_tools import small_case
 from tests.tolerances import EXACT
 
 PROGRAM = str(Path(__file__).with_name("traced_run.py"))
@@ -34,6 +35,15 @@ def run_on(mpirun, tmp_path_factory):
         return out, [json.loads(trace.read_text(encoding="utf-8")) for trace in sorted(traces.iterdir())]
 
     return run
+
+
+APART = """
+import sys
+from mpi4py import MPI
+from admm.cli import main
+folder, *arguments = sys.argv[1:]
+sys.exit(main([*arguments, "--out", f"{folder}/rank-{MPI.COMM_WORLD.rank}"]))
+"""
 
 
 def datasets(path: Path) -> dict[str, np.ndarray]:
@@ -88,14 +98,20 @@ def test_each_private_file_is_opened_by_one_rank_only(run_on, ranks: int) -> Non
         assert tables == profiles and len(names) < len(alone)
 
 
-def test_bad_private_input_ends_all_ranks_with_one_line(mpirun, tmp_path: Path) -> None:
+@pytest.mark.parametrize("marked", ["987654", "-987654"])
+def test_what_is_wrong_with_a_private_file_is_said_by_its_owner_alone(mpirun, tmp_path: Path, marked: str) -> None:
     case, out = copy_case(tmp_path), tmp_path / "out"
-    edit("agents/ec09-hotel.toml", "import_limit_kw = 240.0", "import_limit_kw = -240.0")(case)
-    done = mpirun(3, "-m", "admm", "run", str(case), "--out", str(out))
+    edit("agents/ec09-hotel.toml", "import_limit_kw = 240.0", f"import_limit_kw = {marked}.321")(case)
+    done = mpirun(3, "-m", "admm", "run", str(case), "--out", str(out), "--audit")
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line]
-    assert len(lines) == 1 and "ec09-hotel.toml: community: import_limit_kw is -240" in lines[0], done.stderr
-    assert not out.exists()
+    full, told = sorted(lines, key=lambda line: "its own rank says" in line)
+    assert "ec09-hotel.toml: " in full and marked in full
+    assert told == (
+        "tieline: agent 'ec09-hotel': agents/ec09-hotel.toml or its profiles are not valid, see what its own rank says"
+    )
+    sent = [file.read_text() for file in out.rglob("*") if file.is_file()]
+    assert len(sent) == 3 and marked not in "".join(sent) and any("ec09-hotel" in text for text in sent)
 
 
 def test_an_infeasible_agent_ends_all_ranks_and_an_older_result_stays(mpirun, tmp_path: Path) -> None:
@@ -111,3 +127,11 @@ def test_an_infeasible_agent_ends_all_ranks_and_an_older_result_stays(mpirun, tm
     assert len(lines) == 1 and "agent 'ec09-hotel' is infeasible" in lines[0], done.stderr
     assert sorted(path for path in out.rglob("*.*")) == sorted(older)
     assert all(file.read_text() == "older" for file in older)
+
+
+def test_ranks_without_a_common_folder_keep_their_own(mpirun, tmp_path: Path) -> None:
+    """As on hosts with disks of their own: each makes what it needs."""
+    done = mpirun(2, "-c", APART, str(tmp_path), "run", str(small_case(tmp_path)))
+    assert done.returncode == 0, done.stderr
+    first, second = ({path.name for path in (tmp_path / f"rank-{rank}").rglob("*.h5")} for rank in range(2))
+    assert "boundary.h5" in first and second and not first & second

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import admm
 from admm.couplings import Layout
 from admm.privacy import Noise, Noisy, epsilon, rho, rho_for
+from admm.resume import CHECKPOINT, Checkpoints
 from subproblems import Builder, QPAgent
 from tests.small_problems import Parabola, pair
 from tests.tolerances import EXACT, SOLVER
@@ -176,3 +178,31 @@ def test_an_answer_changes_by_no_more_than_what_the_household_takes(seed: int) -
         found[count] = (agent.answer(asked).values, agent.solution())
     taken = found[3][1]["h2.p_mw"]
     assert np.linalg.norm(found[3][0] - found[2][0]) <= np.linalg.norm(taken) * (1 + SOLVER) + SOLVER
+
+
+def test_a_run_that_goes_on_spends_no_budget_twice(tmp_path: Path) -> None:
+    """Stopped after 3 answers with the checkpoint of the second: 3 + 4 of the budget of 7 are left to go on with."""
+    problem, ledger = pair(), tmp_path / "ledger"
+
+    def run(stop: int, resume: bool = False, ledger: Path | None = ledger) -> Noisy:
+        noise = Noise({"p_mw": 1e-6}, epsilon=1e6, answers=7)
+        noisy = Noisy(problem.agents["low"](), noise, seed=1, ledger=ledger)
+        settings = admm.Settings(callback=lambda progress: progress.iteration >= stop)
+        kept = Checkpoints(tmp_path / "kept", every_seconds=1e-9, resume=resume)
+        agents = {"low": noisy, "up": problem.agents["up"]()}
+        admm.solve(agents, problem.couplings, settings, admm.InProcessTransport(1), kept)
+        return noisy
+
+    with pytest.raises(admm.InputError, match="give Noisy a ledger"):
+        run(3, ledger=None)
+    assert run(3).answers_given == 3
+    (tmp_path / "kept" / CHECKPOINT).write_bytes(b"damaged")  # the one before is of iteration 2
+    assert run(5, resume=True).answers_given == 6
+    with pytest.raises(admm.SolverError, match="budget of 7 answers is spent"):
+        run(9, resume=True)
+    ledger.unlink()
+    with pytest.raises(admm.InputError, match="answers were given, but there is .*ledger, which counts 0"):
+        run(9, resume=True)
+    ledger.write_text("3")
+    with pytest.raises(admm.InputError, match="is no count of answers given"):
+        run(9, resume=True)

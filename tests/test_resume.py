@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,9 @@ from admm.checkpoint import BLOCK_BYTES, read_checkpoint, write_checkpoint
 from admm.resume import CHECKPOINT, PREVIOUS, Checkpoints
 from networks.case import Case, load_case
 from tests.market_tools import small_case
-from tests.small_problems import pair
+from tests.small_problems import pair, star
 
-NEVER, ALWAYS = 1e9, 1e-9
+NEVER, ALWAYS, MOST = 1e9, 1e-9, 17
 DEFAULT = Settings()
 
 
@@ -52,7 +54,7 @@ def bits(result: admm.Result) -> list[Any]:
 @pytest.mark.parametrize(
     ("case", "solver", "change", "stops"),
     [
-        ("winter", "osqp", {}, (1, 13)),
+        ("winter", "osqp", {}, (1, 15)),
         ("winter", "piqp", {"acceleration": "none", "penalty": "spectral"}, (4,)),
         ("winter", "osqp", {"scheme": "certified"}, (5, 9)),
         ("winter", "piqp", {"scheme": "memory"}, (2, 4)),
@@ -77,6 +79,35 @@ def test_a_resumed_run_ends_with_the_same_bits(
         second = run(subject, settings, solver, Checkpoints(folder, resume=True, say=said.append))
         assert bits(second) == bits(whole)
         assert said == [f"goes on after iteration {stop}, from {folder / CHECKPOINT}"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"penalty": "adaptive:30"},
+        {"penalty": "residual"},
+        {"penalty": "normalised"},
+        {"penalty": "spectral-per-agent"},
+        {"acceleration": "relaxation:1.6"},
+        {"relay_all": True},
+        {"scheme": "certified"},
+    ],
+    ids=str,
+)
+def test_a_run_of_one_iteration_a_launch_ends_with_the_same_bits(change: dict[str, Any], tmp_path: Path) -> None:
+    """So what is kept fits after every iteration, whenever it first comes to be."""
+    problem = star()
+    settings = Settings(**{**problem.settings, "max_iterations": MOST, **change})
+
+    def launch(most: int, kept: Checkpoints | None) -> admm.Result:
+        agents = {name: make() for name, make in problem.agents.items()}
+        return admm.solve(agents, problem.couplings, replace(settings, max_iterations=most), None, kept)
+
+    whole = launch(MOST, Checkpoints(tmp_path / "whole"))
+    for most in range(1, whole.iterations + 1):
+        last = launch(most, Checkpoints(tmp_path / "launches", resume=True, say=lambda words: None))
+        assert last.iterations == most
+    assert bits(last) == bits(whole)
 
 
 def test_saving_often_changes_nothing(winter: Case, tmp_path: Path) -> None:
@@ -189,3 +220,73 @@ def test_a_file_says_what_it_is_and_opens_with_h5py(tmp_path: Path) -> None:
     assert found == {"a": [1, 2.5, None, ("x", True)], "inf": np.inf, "state": Status.RUNNING}
     with pytest.raises(admm.InputError, match="of another run or iteration"):
         read_checkpoint(path, "0" * 64)
+
+
+def forged(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """The same file with other values, and the SHA-256 of these."""
+    values = read_checkpoint(path)
+    change(values)
+    write_checkpoint(path, values, values["iteration"] if type(values["iteration"]) is int else 0)
+
+
+FORGED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda v: v.update(iteration="../../4"), "checkpoint.iteration is str, expected a number"),
+    (lambda v: v.update(iteration=-4), "not a count"),
+    (lambda v: v.update(iteration=2.5), "not a count"),
+    (lambda v: v["sha256"].update(dso=4), "not a count and texts"),
+    (lambda v: v.pop("versions"), "has no 'versions'"),
+    (lambda v: v["run"].update(state=None), "run.state is NoneType"),
+    (lambda v: vars(v["run"]["state"]).update(price=np.ones(3)), "run.state.price is float64 (3,)"),
+    (lambda v: v["run"]["state"].price.__setitem__(0, np.inf), "run.state.price has a value that is not a finite"),
+    (lambda v: v["run"]["state"].penalty.__setitem__(0, 0.0), "the penalty or the accuracy is not above 0"),
+    (lambda v: v["run"]["history"].pop(), "3 rows of history after iteration 4"),
+    (lambda v: vars(v["run"]["state"]).update(iteration=2.5), "State.iteration is float"),
+    (lambda v: vars(v["run"]["answers"]["up"]).update(values=np.ones(1)), "agent 'up'"),
+    (lambda v: v["run"].update(elapsed=np.inf), "run.elapsed is not a finite number"),
+    (lambda v: v["run"]["policy"].pop("max_changes"), "run.policy has no 'max_changes'"),
+    (lambda v: v["run"]["acceleration"].update(_steps=["a"]), "could not convert string"),
+]
+"""What is changed in a checkpoint, and what is said of it."""
+
+
+def small_run(kept: Checkpoints) -> admm.Result:
+    problem = pair()
+    agents = {name: make() for name, make in problem.agents.items()}
+    settings = Settings(callback=lambda progress: progress.iteration >= 4)
+    return admm.solve(agents, problem.couplings, settings, InProcessTransport(1), kept)
+
+
+def test_a_forged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    small_run(Checkpoints(tmp_path / "honest", every_seconds=ALWAYS))
+    for number, (change, words) in enumerate(FORGED):
+        folder = shutil.copytree(tmp_path / "honest", tmp_path / str(number))
+        forged(folder / CHECKPOINT, change)
+        said: list[str] = []
+        resumed = small_run(Checkpoints(folder, resume=True, say=said.append))
+        assert resumed.iterations == 4 and said[1].startswith("goes on after iteration 3"), (words, said)
+        assert said[0].startswith(f"warning: {folder}") and words in said[0], (words, said)
+
+
+def test_what_turns_out_later_to_make_no_sense_is_one_error(winter: Case, tmp_path: Path) -> None:
+    proven = replace(DEFAULT, scheme="certified")
+    run(winter, proven, "piqp", Checkpoints(tmp_path, every_seconds=NEVER), stop=2)
+    forged(
+        tmp_path / CHECKPOINT, lambda v: vars(v["run"]["certificate"]["remembered"]["ec01-homes"]).update(values=["a"])
+    )
+    with pytest.raises(admm.InputError, match=r"checkpoint\.h5: the run went on from it and failed \("):
+        run(winter, proven, "piqp", Checkpoints(tmp_path, resume=True))
+
+
+def test_what_an_agent_raises_after_a_resume_is_its_own(tmp_path: Path) -> None:
+    problem = pair()
+
+    def started(resume: bool, late: int) -> None:
+        agents: dict[str, Any] = {name: make() for name, make in problem.agents.items()}
+        honest = agents["up"].answer
+        agents["up"].answer = lambda question: 1 / (late - question.iteration) and honest(question)
+        stop = Settings(callback=lambda progress: progress.iteration >= 3)
+        admm.solve(agents, problem.couplings, stop, InProcessTransport(1), Checkpoints(tmp_path, resume=resume))
+
+    started(False, late=9)
+    with pytest.raises(ZeroDivisionError):
+        started(True, late=4)

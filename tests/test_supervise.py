@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -33,8 +34,13 @@ path.write_text(str(launches))
 def test_a_lost_launch_is_launched_again_with_resume_until_one_ends(tmp_path: Path) -> None:
     code = COUNTING + "assert ('--resume' in sys.argv) == (launches > 1); sys.exit(75 if launches < 3 else 0)"
     command = python(code, tmp_path / "count")
-    assert supervise(command, ["--resume", "there"], 5, DEADLINE, lambda: 0) == 0
+    assert supervise(command, ["--resume", "there"], 5, DEADLINE, lambda: 1) == 0
     assert (tmp_path / "count").read_text() == "3"
+
+
+def test_where_nothing_is_saved_it_starts_over(tmp_path: Path) -> None:
+    code = COUNTING + "assert '--resume' not in sys.argv; sys.exit(75 if launches < 2 else 0)"
+    assert supervise(python(code, tmp_path / "count"), ["--resume", "there"], 5, DEADLINE, lambda: 0) == 0
 
 
 def test_after_so_many_launches_it_is_given_up(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -95,6 +101,13 @@ def test_a_stopped_process_is_lost_after_the_deadline() -> None:
     assert launch.code == 137 and DEADLINE <= time.monotonic() - began < DEADLINE + 10.0
 
 
+def test_what_was_told_to_stop_is_not_launched_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever code its launcher ends with: Open MPI's is 1."""
+    code = "import os, signal, sys, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(30)"
+    assert supervise(python(code), [], 3, DEADLINE, lambda: 4) == 130
+    assert "told to stop; saved until iteration 4" in capfd.readouterr().err
+
+
 def test_a_process_is_found_by_its_mark_alone() -> None:
     with subprocess.Popen(python("input()"), env={**os.environ, MARK: "abc"}, stdin=subprocess.PIPE) as child:
         assert list(marked("abc")) == [child.pid]
@@ -123,6 +136,31 @@ def test_a_supervised_run_is_the_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert alone.code == watched.code == 0
     same = [(tmp_path / name / "boundary.h5").read_bytes() for name in ("alone", "watched")]
     assert same[0] == same[1]
+
+
+def test_what_another_run_has_saved_is_nothing_to_go_on_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A launch that is lost before its first iteration leaves an older run's checkpoint where it was."""
+    case, out, count = small_case(tmp_path), tmp_path / "out", tmp_path / "count"
+    assert tieline(capsys, "run", case, "--max-iterations", "2", "--penalty", "classical", "--out", out).code == 3
+    launcher = tmp_path / "launcher"
+    launcher.write_text(
+        f"#!{sys.executable}\n"
+        "import os, pathlib, sys\n"
+        f"first = not os.path.exists({str(count)!r})\n"
+        f"pathlib.Path({str(count)!r}).touch()\n"
+        "os._exit(75) if first else os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    launcher.chmod(0o755)
+    ended = tieline(capsys, "run", case, "--out", out, "--supervise", "1", "--launcher", launcher)
+    assert ended.code == 0, ended.errors
+    assert json.loads((out / "summary.json").read_text())["resumed_after"] == 0
+
+
+def test_what_is_lost_is_launched_again_or_done_without_not_both(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = tieline(capsys, "run", "ieee33-10ec", "--supervise", "1", "--on-lost-agent", "freeze")
+    assert ended.code == 2 and "--on-lost-agent freeze" in ended.errors and ended.errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -214,10 +214,16 @@ def test_an_error_comes_back_as_itself(error: type[BaseException]) -> None:
     assert str(got) == "bus 7: no load"
 
 
-def test_a_foreign_error_comes_back_with_the_name_of_its_class() -> None:
-    got = wire.read_error(wire.error_message(RUN, 1, AGENT, ZeroDivisionError("by zero")))
+def test_of_a_foreign_error_only_the_name_of_its_class_is_told() -> None:
+    got = wire.read_error(wire.error_message(RUN, 1, AGENT, ValueError("987654.321 kW")))
     assert type(got) is admm.TielineError
-    assert str(got) == "ZeroDivisionError: by zero"
+    assert str(got) == "ValueError, see what its own rank says"
+
+
+def test_of_an_error_with_a_public_text_only_that_is_told() -> None:
+    sent = wire.error_message(RUN, 1, AGENT, admm.InputError("capacity is 987654.321 kW", public="not\nvalid"))
+    got = wire.read_error(sent)
+    assert type(got) is admm.InputError and str(got) == "not\\nvalid"
 
 
 def test_a_long_reason_is_cut_at_a_whole_character() -> None:

@@ -19,13 +19,13 @@ answered exactly, and that one has no answer (without its reason, which stays in
 with all members but one finds that one. Public keys are passed on by rank 0: it must be honest in that, or members must
 compare `Members.publics` by other means; a rank 0 that gives out keys of its own sees everything. A member that is
 lost or has no answer ends the run. Groups need the scheme two-block: others ask for answers that one exchange of a
-group cannot give.
+group cannot give; and no staleness: a sum has no members that are late.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -271,6 +271,16 @@ class MaskedTransport:
     def keep_going(self, wanted: bool) -> None:
         if wanted:
             raise InputError("settings: on_lost_agent 'freeze' and groups with masks exclude each other; use 'stop'")
+
+    def post(self, questions: Mapping[str, Question]) -> None:
+        """Raises InputError: a sum is known when its last member has answered."""
+        raise InputError("settings: staleness and groups with masks exclude each other; leave staleness out")
+
+    def collect(self, enough: Callable[[Collection[str]], bool]) -> dict[str, Answer]:
+        return self.inner.collect(enough)
+
+    def drop(self) -> None:
+        self.inner.drop()
 
     def call(self, text: str, called: Callable[[str], str]) -> list[str]:
         """Raises InputError: how a group shares a sum among its members is in no checkpoint."""

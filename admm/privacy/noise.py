@@ -29,6 +29,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,12 @@ import numpy as np
 from admm.errors import InputError, SolverError
 from admm.interfaces import Agent, AgentBoundary, Answer, Question
 from admm.privacy import accountant
+from admm.whole_file import write_whole
 
 NO_SECONDS = 1e-9
 """Told as the time of an answer: 0 would ask the transport to measure it."""
 GRID_STEPS = 1024
+LEDGER = "tieline noise 1, answers given: "
 WORD = 8
 """Bytes of randomness for a uniform number."""
 
@@ -72,11 +75,18 @@ class Noise:
 
 
 class Noisy:
-    """An agent that tells noisy values only. seed: for tests; without it noise comes from the operating system."""
+    """An agent that tells noisy values only.
 
-    def __init__(self, agent: Agent, noise: Noise, seed: int | None = None) -> None:
-        self._agent, self.noise, self.answers_given = agent, noise, 0
+    seed: for tests; without it noise comes from the operating system. ledger: a file, made if it is not there, in which
+    answers are counted over all runs; without one a run keeps no checkpoints.
+    """
+
+    def __init__(self, agent: Agent, noise: Noise, seed: int | None = None, ledger: str | Path | None = None) -> None:
+        self._agent, self.noise, self._seed = agent, noise, seed
+        self._ledger = None if ledger is None else Path(ledger)
         self._bytes: Callable[[int], bytes] = os.urandom if seed is None else np.random.default_rng(seed).bytes
+        self.answers_given = 0
+        self._look_up()
 
     def prepare(self, boundary: AgentBoundary) -> None:
         self._clip = self.noise.clip * boundary.scale
@@ -88,7 +98,12 @@ class Noisy:
         self.sigma = self.noise.multiplier(boundary.size) * change
         self._agent.prepare(boundary)
 
+    def _look_up(self) -> None:
+        if self._ledger is not None:
+            self.answers_given = max(self.answers_given, _counted(self._ledger))
+
     def answer(self, question: Question) -> Answer:
+        self._look_up()
         if self.answers_given >= self.noise.answers:
             raise SolverError(
                 f"the privacy budget of {self.noise.answers} answers is spent: set max_iterations to it, or state more"
@@ -97,6 +112,8 @@ class Noisy:
         if not answer.status.usable:
             return Answer(answer.values, answer.status, solve_seconds=NO_SECONDS)
         self.answers_given += 1
+        if self._ledger is not None:
+            write_whole(self._ledger, f"{LEDGER}{self.answers_given}\n".encode())
         told = self._clipped(self._clipped(answer.values, question) + self.sigma * self._normal(), question)
         grid = 2.0 ** np.floor(np.log2(self.sigma / GRID_STEPS))
         return Answer(np.round(told / grid) * grid, solve_seconds=NO_SECONDS)
@@ -122,6 +139,28 @@ class Noisy:
         sensitivity = float(np.linalg.norm(2.0 * self._clip / self.sigma))
         return accountant.epsilon(accountant.rho(sensitivity, 1.0, answers), self.noise.delta)
 
+    def snapshot(self) -> dict[str, Any]:
+        """Raises InputError without a ledger."""
+        if self._ledger is None:
+            raise InputError(
+                "noise: in a run with checkpoints answers are counted in a file, so that going on spends no budget "
+                "twice; give Noisy a ledger, or leave the checkpoints out"
+            )
+        inner = self._agent.snapshot() if hasattr(self._agent, "snapshot") else None
+        return {"agent": inner, "answers_given": self.answers_given}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """After `prepare`. What was told since the snapshot stays told, so the count is the ledger's."""
+        if self._ledger is None or self.answers_given < kept["answers_given"]:
+            found = "no ledger" if self._ledger is None else f"{self._ledger}, which counts {self.answers_given}"
+            raise InputError(
+                f"noise: {kept['answers_given']} answers were given, but there is {found}; give it its own"
+            )
+        if hasattr(self._agent, "restore"):
+            self._agent.restore(kept["agent"])
+        if self._seed is not None:  # never the same noise on another answer
+            self._bytes = np.random.default_rng([self._seed, self.answers_given]).bytes
+
     def solution(self) -> Any:
         """The agent's own schedule, without noise, for its owner."""
         return self._agent.solution()
@@ -138,3 +177,17 @@ class Noisy:
 
     def checks(self) -> dict[str, float | None]:
         return self._agent.checks()
+
+
+def _counted(ledger: Path) -> int:
+    """Answers that a ledger counts; 0 where there is none yet."""
+    if not os.path.lexists(ledger):
+        return 0
+    try:
+        words = ledger.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        words = ""
+    count = words.removeprefix(LEDGER).removesuffix("\n")
+    if not (words.startswith(LEDGER) and count.isascii() and count.isdecimal() and len(count) < WORD * 2):
+        raise InputError(f"{ledger}: is no count of answers given, so that nobody knows what is left; restore the file")
+    return int(count)

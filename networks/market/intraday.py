@@ -17,7 +17,7 @@ import numpy as np
 import admm
 from admm import Result, Settings, Status, TielineError, Transport
 from networks.case import Case, CaseAgent, coupling_name
-from networks.case_file import TransmissionTable
+from networks.case_tables import TransmissionTable
 from networks.distribution import DistributionAgent
 from networks.market.community_day import CommunityDay
 from networks.market.gate_start import Boundary, gate_settings

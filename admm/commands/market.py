@@ -10,18 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from admm import InputError, Progress, Result, Settings, Status, TielineError, Transport
-from admm.commands import (
+from admm.commands.common import (
     EXIT_INTERRUPTED,
     EXIT_NOT_CONVERGED,
     History,
-    finish_agents,
-    horizon_summary,
     on_every_rank,
     owned_agents,
     plain_name,
-    run_summary,
     settings_of,
 )
+from admm.commands.summary import finish_agents, horizon_summary, run_summary
 from admm.history import write_boundary, write_private
 from admm.output import BOUNDARY, OutputFolder, versions
 from admm.progress import ProgressPrinter
@@ -66,7 +64,7 @@ class Stages:
             folder.unmark()
 
 
-def market(given: argparse.Namespace) -> int:
+def command(given: argparse.Namespace) -> int:
     """`tieline market`."""
     return on_every_rank(given, _market)
 
@@ -205,6 +203,7 @@ def _intraday(day: MarketDay, settings: Settings, out: OutputFolder) -> dict[int
     if driving:
         out.prepare()
     day.transport.share_text("")  # the folder is there
+    out.prepare_private()
     for name, community in day.intraday.communities.items():
         values = community.happened()
         write_private(out.private(name), *values, community.cost_eur())

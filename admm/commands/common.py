@@ -1,0 +1,126 @@
+"""What several commands share: ranks, settings, which agents are where, the history."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from admm import (
+    InProcessTransport,
+    InputError,
+    Progress,
+    Settings,
+    TielineError,
+    Transport,
+    TransportError,
+)
+from admm.history import HistoryWriter
+from admm.launch import launched_under_mpi
+from admm.output import HISTORY, OutputFolder
+from admm.resume import Checkpoints
+from networks.case import Case
+
+EXIT_NOT_CONVERGED, EXIT_LOST, EXIT_INTERRUPTED = 3, 75, 130
+
+
+def on_every_rank(given: argparse.Namespace, part: Callable[[argparse.Namespace, Transport], int]) -> int:
+    """A command's part, alone in this process or as one rank of several; an error is said by rank 0, and in
+    full by the rank that may not tell the others all of it."""
+    if not launched_under_mpi():
+        with ended_by_a_lost_agent():
+            return part(given, InProcessTransport(deadline_seconds=given.deadline))
+    from admm.mpi import MpiTransport, abort_on_exception, world
+
+    comm = world()
+    with abort_on_exception(comm):
+        try:
+            return part(given, MpiTransport(comm, given.deadline) if comm.Get_size() > 1 else InProcessTransport())
+        except TielineError as error:
+            error.said_elsewhere = comm.Get_rank() != 0 and error.public is None
+            raise
+
+
+@contextmanager
+def ended_by_a_lost_agent() -> Iterator[None]:
+    """A thread that never comes back would keep the process; nothing of it is needed any more."""
+    try:
+        yield
+    except TransportError as error:
+        print(f"tieline: {error}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(error.exit_code)
+
+
+def one_process(command: str) -> None:
+    if launched_under_mpi():
+        raise InputError(f"'{command}' runs in one process: start it without mpirun")
+
+
+def folder_of(given: argparse.Namespace) -> str:
+    return given.resume or given.out or f"results/{plain_name(given.case)}"
+
+
+def plain_name(case: str) -> str:
+    """A case's name as the name of a folder."""
+    return Path(case).resolve().name if os.path.isdir(case) else case.replace(":", "-")
+
+
+def settings_of(given: argparse.Namespace) -> Settings:
+    return Settings(
+        penalty=given.penalty,
+        acceleration=given.acceleration,
+        scheme=given.scheme,
+        lead=tuple(given.lead),
+        staleness=given.staleness,
+        max_iterations=given.max_iterations,
+        consensus_tolerance=given.tolerance,
+        optimality_tolerance=given.optimality_tolerance,
+        time_limit_seconds=given.time_limit,
+        on_lost_agent=given.on_lost_agent,
+    )
+
+
+def owned_agents(case: Case, transport: Transport, settings: Settings) -> list[str]:
+    """The agents of this rank: balanced by solve time, found alike on every rank without a message.
+
+    Leads drive; and so do operators where agents may be late, or one would wait for an agent on its own rank, and where
+    a rank may be lost, which can do without agents but not without operators.
+    """
+    if transport.ranks == 1:
+        return list(case.agents)
+    from admm.graph import split
+    from admm.placement import balance
+
+    sides = split(case.couplings)
+    proving, freezes = settings.scheme != "two-block", settings.on_lost_agent == "freeze"
+    driving = settings.lead or sides.second if proving or freezes or settings.staleness else ()
+    placement = balance(case.solve_weights(), (sides.first, sides.second), transport.ranks, driving)
+    return [name for name, rank in placement.items() if rank == transport.rank]
+
+
+class History:
+    """Prepares the output folder at the first iteration: bad input leaves an older result alone. A run that goes on
+    begins with the rows that it had."""
+
+    def __init__(self, out: OutputFolder, kept: Checkpoints | None = None) -> None:
+        self._out, self._kept, self._writer = out, kept, None
+
+    def __enter__(self) -> History:
+        return self
+
+    def __call__(self, progress: Progress) -> None:
+        if self._writer is None:
+            former = () if self._kept is None else self._kept.former
+            self._out.prepare(keep_checkpoints=bool(former))
+            self._writer = HistoryWriter(self._out / HISTORY)
+            for row in former:
+                self._writer.append(row)
+        self._writer.append(progress)
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,236 @@
+"""`tieline run`: one case, alone, on ranks, or launched again and again under supervision."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from admm import (
+    InputError,
+    Progress,
+    Result,
+    Settings,
+    Status,
+    TielineError,
+    Transport,
+    TransportError,
+    solve,
+)
+from admm.commands.common import (
+    EXIT_INTERRUPTED,
+    EXIT_LOST,
+    EXIT_NOT_CONVERGED,
+    History,
+    folder_of,
+    on_every_rank,
+    owned_agents,
+    plain_name,
+    settings_of,
+)
+from admm.commands.summary import finish_agents, run_summary
+from admm.errors import public_words
+from admm.history import write_boundary
+from admm.initial import warm_start
+from admm.interrupts import Interrupts
+from admm.launch import launched_under_mpi
+from admm.output import BOUNDARY, OutputFolder, read_former, versions
+from admm.progress import ProgressPrinter
+from admm.resume import Checkpoints, latest_iteration, saved_mark
+from admm.supervise import is_supervised, supervise
+from admm.transcript import FOLDER as AUDIT
+from admm.transcript import Transcript
+from admm.words import closing_words
+from networks.case import SIGNS, Case, CaseAgent, load_case
+
+
+def command(given: argparse.Namespace) -> int:
+    """`tieline run`."""
+    if given.supervise is not None and not is_supervised():
+        return _supervised(given)
+    return on_every_rank(given, _run)
+
+
+def _supervised(given: argparse.Namespace) -> int:
+    if launched_under_mpi():
+        raise InputError("--supervise: starts the ranks itself; leave out mpirun, and say --launcher 'mpirun -n 4'")
+    if given.on_lost_agent == "freeze":
+        raise InputError("--supervise launches again what is lost, --on-lost-agent freeze goes on without: choose one")
+    out = folder_of(given)
+    command = [*_launcher_words(given.launcher or ""), sys.executable, "-m", "admm", *given.arguments]
+    folder, older = Path(out), None if given.resume else saved_mark(Path(out))
+
+    def iteration() -> int:
+        """What an older run has saved is there until this one's first iteration, and is not this one's."""
+        return 0 if older is not None and saved_mark(folder) == older else latest_iteration(folder)
+
+    return supervise(command, ["--resume", out], given.supervise, given.deadline, iteration)
+
+
+def _launcher_words(launcher: str) -> list[str]:
+    expected = "expected a program and its arguments, such as 'mpirun -n 4'"
+    try:
+        words = shlex.split(launcher)
+    except ValueError as error:
+        raise InputError(f"--launcher {launcher!r}: cannot be read ({error}), {expected}") from None
+    if words and shutil.which(words[0]) is None:
+        raise InputError(f"--launcher {launcher!r}: there is no program '{words[0]}', {expected}")
+    return words
+
+
+def _run(given: argparse.Namespace, transport: Transport) -> int:
+    """One rank's part. However it ends, every rank hands in one report, so none waits for another in vain."""
+    option = "--out" if given.resume is None else "--resume"
+    out = OutputFolder(folder_of(given), audited=given.audit, option=option)
+    try:
+        case, kept, result, report = _coordinate(given, transport, out)
+        reports = _hand_in(transport, report)
+    finally:
+        if transport.transcript is not None:
+            transport.transcript.close(transport.has_result)
+    if transport.rank != 0:
+        return 0
+    code = _conclude(case, given, result, out, reports, len(kept.former))
+    transport.end_all(code)
+    return code
+
+
+def _coordinate(
+    given: argparse.Namespace, transport: Transport, out: OutputFolder
+) -> tuple[Case, Checkpoints, Result | None, dict[str, Any]]:
+    """The run and this rank's report of it; the result is rank 0's."""
+    try:
+        case, settings, agents = _prepare(given, transport, out)
+        kept = checkpoints_of(case, given, out)
+        if transport.rank == 0:
+            result = _drive(case, given, settings, agents, transport, out, kept)
+        else:
+            result = solve(agents, case.couplings, settings, transport, kept)
+        return case, kept, result, finish_agents(case, agents, out) if transport.has_result else {}
+    except TielineError as error:
+        with suppress(TransportError):  # what ended the run is what counts
+            _hand_in(transport, {"error": public_words(error)})
+        raise
+
+
+def _hand_in(transport: Transport, report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every rank's report on rank 0."""
+    return [json.loads(text) for text in transport.gather_text(json.dumps(report))]
+
+
+def checkpoints_of(case: Case, given: argparse.Namespace, out: OutputFolder) -> Checkpoints:
+    """Where this rank keeps the state of a run, and what a resumed one must have in common with it."""
+    options = (
+        "scheme",
+        "penalty",
+        "acceleration",
+        "lead",
+        "staleness",
+        "tolerance",
+        "optimality_tolerance",
+        "qp_solver",
+    )
+    identity = {"case": case.name, "public files": case.public_digest().hex()}
+    return Checkpoints(
+        out.path,
+        identity | {f"--{name.replace('_', '-')}": str(getattr(given, name)) for name in options},
+        every_seconds=given.checkpoint_every,
+        resume=given.resume is not None,
+        versions=versions(),
+        agent_identity=lambda name: f"{case.private_digest([name]):x}",
+        say=print,
+    )
+
+
+def _drive(
+    case: Case,
+    given: argparse.Namespace,
+    settings: Settings,
+    agents: Mapping[str, CaseAgent],
+    transport: Transport,
+    out: OutputFolder,
+    kept: Checkpoints,
+) -> Result:
+    """The run on the driving rank: history and progress go along with it."""
+    where = f"{transport.ranks} ranks" if transport.ranks > 1 else "one process"
+    print(f"{case.headline()}; penalty {given.penalty}, {where}")
+    with History(out, kept) as history, ProgressPrinter() as show, Interrupts() as interrupts:
+
+        def record(progress: Progress) -> Status | None:
+            history(progress)
+            show(progress)
+            return Status.INTERRUPTED if interrupts.asked else None
+
+        return solve(agents, case.couplings, replace(settings, callback=record), transport, kept)
+
+
+def _prepare(
+    given: argparse.Namespace, transport: Transport, out: OutputFolder
+) -> tuple[Case, Settings, dict[str, CaseAgent]]:
+    """Everything that can be wrong with the input; under MPI a rank's error reaches all ranks."""
+    try:
+        settings = settings_of(given)
+        if transport.rank == 0 or given.audit:
+            _check_folders(given, out)
+        if given.audit:
+            transport.transcript = Transcript(out / AUDIT, transport.rank, transport.ranks, plain_name(given.case))
+        case = load_case(given.case)
+        if transport.rank == 0:
+            settings = _warm(settings, case, given)
+        owned = owned_agents(case, transport, settings)
+        return case, settings, {name: case.build_agent(name, given.qp_solver) for name in owned}
+    except TielineError as error:
+        transport.refuse(error)
+        raise
+
+
+def _check_folders(given: argparse.Namespace, out: OutputFolder) -> None:
+    if given.resume is not None and given.out not in (None, given.resume):
+        raise InputError(f"--resume {given.resume}: a run goes on in its own folder; leave out --out {given.out}")
+    out.check()
+
+
+def _warm(settings: Settings, case: Case, given: argparse.Namespace) -> Settings:
+    """The settings with the start that --warm-start asks for, and a line that says which.
+
+    Former penalties are taken over if their scheme and policy are those that are asked for now.
+    """
+    if given.warm_start is None:
+        if given.shift is not None:
+            raise InputError(f"--shift {given.shift}: is for a warm start; add --warm-start DIR")
+        return settings
+    former = read_former(given.warm_start)
+    former.check_step(case.horizon.step_minutes)
+    shift = former.shift_to(case.horizon.start) if given.shift is None else given.shift
+    start = warm_start(former.boundary, case.couplings, shift, former.periods_per_day)
+    if (former.scheme, former.penalty) != (given.scheme, given.penalty):
+        start = replace(start, penalty={})
+    words = [f"warm start from {former.path}, shifted by {shift} periods"]
+    words += [f"new: {', '.join(start.added)}"] if start.added else []
+    words += [f"left out: {', '.join(start.dropped)}"] if start.dropped else []
+    print("; ".join(words))
+    return start.applied_to(settings)
+
+
+def _conclude(
+    case: Case, given: argparse.Namespace, result: Result, out: OutputFolder, facts: list[dict], resumed_after: int
+) -> int:
+    failed = [fact["error"] for fact in facts if "error" in fact]
+    if failed:
+        raise InputError(f"a rank could not write its results: {failed[0]}")  # the code with which it ends, too
+    write_boundary(out / BOUNDARY, result.boundary, SIGNS)
+    summary = run_summary(case, given, result, facts, resumed_after)
+    out.complete(summary)
+    print(closing_words(result, summary, str(out.path)))
+    if result.lost_agents:
+        return EXIT_LOST
+    if result.status is Status.INTERRUPTED:
+        return EXIT_INTERRUPTED
+    return 0 if result.converged else EXIT_NOT_CONVERGED

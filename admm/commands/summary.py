@@ -1,0 +1,96 @@
+"""What a run leaves and says of itself at its end: private results, and the figures of summary.json."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from admm import (
+    Result,
+)
+from admm.history import write_private
+from admm.output import START_FORMAT, OutputFolder, result_summary
+from networks.case import DIGEST_SIZE, Case, CaseAgent
+
+
+def finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder) -> dict[str, Any]:
+    """Write this rank's private results; what is told of them: a digest, the worst violation, checks of flows."""
+    from subproblems.reservoir import simultaneous
+
+    facts: dict[str, Any] = {"digest": case.private_digest(agents)}
+    facts["violation_pu"] = max((agent.violation() for agent in agents.values()), default=0.0)
+    facts["simultaneous_kw"] = facts["below_minimum_kw"] = 0.0
+    facts["checks"] = []
+    out.prepare_private()
+    for name, agent in agents.items():
+        solution = agent.solution()
+        write_private(out.private(name), solution, agent.units(), agent.cost_eur())
+        overlaps = simultaneous(solution).values()
+        facts["simultaneous_kw"] = max([facts["simultaneous_kw"], *(float(kw.max()) for kw in overlaps)])
+        facts["below_minimum_kw"] = max(facts["below_minimum_kw"], case.below_minimum_kw(name, solution))
+        facts["checks"] += agent.checks().items()
+    return facts
+
+
+def run_summary(
+    case: Case, given: argparse.Namespace, result: Result, facts: Sequence[dict], resumed_after: int = 0
+) -> dict[str, Any]:
+    """What summary.json says of a coordination run. facts: those of `finish_agents`, of every rank. resumed_after: the
+    iteration whose checkpoint it went on from, 0 for none."""
+    summary = {
+        "case": case.name,
+        "case_sha256": case_digest(case, facts),
+        **horizon_summary(case),
+        "scheme": given.scheme,
+        "penalty": given.penalty,
+        "acceleration": given.acceleration,
+        "staleness": given.staleness,
+        "warm_start": given.warm_start,
+        "resumed_after": resumed_after,
+        "lost_agents": ", ".join(result.lost_agents),
+        **result_summary(result),
+        "ranks": len(facts),
+        "agents": len(case.agents),
+        "qp_solver": given.qp_solver,
+        "max_violation_pu": max(fact["violation_pu"] for fact in facts),
+        **_worst_checks(facts),
+        "max_simultaneous_kw": max(fact["simultaneous_kw"] for fact in facts),
+        "max_below_minimum_kw": max(fact["below_minimum_kw"] for fact in facts),
+    }
+    return summary | _against_reference(case, summary)
+
+
+def horizon_summary(case: Case) -> dict[str, Any]:
+    return {
+        "start_utc": f"{case.horizon.start:{START_FORMAT}}",
+        "periods": case.horizon.periods,
+        "step_minutes": case.horizon.step_minutes,
+    }
+
+
+CHECKS = ("ac_max_voltage_error_pu", "ac_max_loss_error", "gas_max_pressure_error_bar")
+
+
+def _worst_checks(facts: Sequence[dict]) -> dict[str, float | None]:
+    """The largest error of each kind; None if one of them could not be found."""
+    found: dict[str, list[float | None]] = {key: [] for key in CHECKS}
+    for key, error in (pair for fact in facts for pair in fact["checks"]):
+        found[key].append(error)
+    return {key: None if None in errors else max(errors, default=None) for key, errors in found.items()}
+
+
+def case_digest(case: Case, facts: Sequence[dict]) -> str:
+    """SHA-256 over the public files and what the owners tell of the private ones."""
+    private = sum(fact["digest"] for fact in facts) % DIGEST_SIZE
+    return hashlib.sha256(case.public_digest() + str(private).encode()).hexdigest()
+
+
+def _against_reference(case: Case, summary: dict[str, Any]) -> dict[str, Any]:
+    """The centralised optimum and the distance to it, where one was saved for exactly this case."""
+    reference = case.folder.reference().get(case.name)
+    if reference is None or reference["case_sha256"] != summary["case_sha256"] or summary["objective_eur"] is None:
+        return {"reference_objective_eur": None, "gap_to_reference": None}
+    gap = (summary["objective_eur"] - reference["objective_eur"]) / reference["turnover_eur"]
+    return {"reference_objective_eur": reference["objective_eur"], "gap_to_reference": gap}
