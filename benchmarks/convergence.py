@@ -36,7 +36,9 @@ NOTE = (
 def run_convergence(options: Options) -> list[dict[str, Any]]:
     rows = compare(options, CONVERGENCE, f"{FILE}.csv")
     note = NOTE.format(start=options.start, solver=options.solver)
-    tables = [markdown_table(by_family(rows), note), markdown_table(reductions(rows), REDUCTION_NOTE)]
+    tables, lower = [markdown_table(by_family(rows), note)], reductions(rows)
+    if lower:  # against baselines, where there are any
+        tables.append(markdown_table(lower, REDUCTION_NOTE))
     (options.out / f"{FILE}.md").write_text("\n".join(tables), encoding="utf-8")
     draw_profile(rows, options.out / "performance_profile.png")
     histories = run_histories(options)

@@ -21,14 +21,16 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from admm.cli import natural_number
 from admm.output import versions
 from admm.resume import CHECKPOINT, latest_iteration
 from admm.shared_memory import left_behind
-from admm.supervise import MARK, end_all, marked
+from admm.supervise import end_all, marked
 from benchmarks.fault_rank import BETWEEN_RANKS, FAULTS, OUTSIDE
 from benchmarks.measure import machine
 from benchmarks.options import Options
@@ -38,16 +40,27 @@ from networks.case_file import BUNDLED, CASE_FILE
 FILE = "faults"
 COMMUNITIES, PERIODS = ("ec01-homes", "ec02-homes-cars", "ec04-shops"), 6
 RANKS, VICTIM, STRIKES_AT = 3, 1, 7
-DEADLINE_SECONDS, LIMIT_SECONDS = 5.0, 40.0
-"""Of silence, and after which this program calls a run hung."""
+DEADLINE_SECONDS, BEYOND_SECONDS, LIMIT_SECONDS = 5.0, 10.0, 40.0
+"""Of silence, by when after it all has to be over, and after which this program calls a run hung."""
 SOUND = "none"
+MARK = "TIELINE_FAULTS"
+"""In the environment of every process of a launch, its supervisor included."""
+SUPERVISED = """
+import sys
+from pathlib import Path
+from admm.resume import latest_iteration
+from admm.supervise import supervise
+sys.exit(supervise({}))
+"""
 NOTE = (
     f"Runs of {len(COMMUNITIES)} communities over {PERIODS} periods; {RANKS} ranks, of which rank {VICTIM} fails in "
     f"iteration {STRIKES_AT}; deadline {DEADLINE_SECONDS:g} s; state saved after every iteration. `seconds`: from the "
-    "fault to the end of the last process, with the launches that follow where supervised. `left`: processes and files "
-    "in shared memory. `same bytes`: whether boundary.h5 of the run that went on from the checkpoint is that of a run "
-    "without a fault; a supervised run goes on by itself. A random kill strikes one process of a launch or all of them "
-    "at any moment. A single process that is stopped has nobody to notice it but a supervisor."
+    "fault to the end of the last process, with the launches that follow where supervised. `left`: processes after the "
+    f"deadline and {BEYOND_SECONDS:g} s, and then files in shared memory. `same bytes`: whether boundary.h5 of the run "
+    "that went on from the checkpoint is that of a run without a fault; a supervised run goes on by itself. A random "
+    "kill strikes one process of a launch (its mpirun, too) or all of them, at any moment of its life; where all are "
+    "killed, nobody but a supervisor is left to remove what MPI has in shared memory. A single process that is "
+    "stopped has nobody but a supervisor to notice it."
 )
 
 
@@ -87,22 +100,28 @@ class Transport:
 
 def add_own_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pythons", nargs="*", default=[], metavar="NAME=PYTHON", help="Pythons with an mpirun beside")
-    parser.add_argument("--kills", type=int, default=200, help="runs that are killed at random moments")
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    parser.add_argument("--kills", type=natural_number, default=200, help="runs that are killed at random moments")
+    parser.add_argument("--numbers", nargs="*", type=natural_number, help="of such runs, only these; they count from 0")
+    parser.add_argument("--seed", type=natural_number, default=0, help="of the random moments")
     parser.add_argument("--faults", nargs="*", help="only these")
 
 
 def run_faults(options: Options) -> list[dict[str, Any]]:
-    """All rows, as dicts."""
-    rows: list[dict[str, Any]] = []
+    """All rows, as dicts; with --again those that are there already, too, but for what is run anew."""
+    path = options.out / f"{FILE}.csv"
+    found = {identity(row): row for row in options.former_rows(path)}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         for row in bench.rows(transports(options.own["pythons"]), options.own):
             print(" ".join(f"{key}={value}" for key, value in list(asdict(row).items())[:-2]), flush=True)
-            rows.append(asdict(row))
-            write_csv(options.out / f"{FILE}.csv", rows)
-            (options.out / f"{FILE}.md").write_text(table(rows), encoding="utf-8")
-    return rows
+            found[identity(asdict(row))] = asdict(row)
+            write_csv(path, list(found.values()))
+            (options.out / f"{FILE}.md").write_text(table(list(found.values())), encoding="utf-8")
+    return list(found.values())
+
+
+def identity(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["fault"], row["transport"], row["supervised"], row["seed"]
 
 
 def transports(pythons: Sequence[str]) -> list[Transport]:
@@ -120,6 +139,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self._folder, self._case, self._runs = folder, small_case(folder / "case"), 0
         self._sound: dict[str, bytes] = {}
+        self._lasts: dict[str, float] = {}
 
     def rows(self, every: Sequence[Transport], own: dict[str, Any]) -> Iterator[FaultRow]:
         for transport in every:
@@ -130,8 +150,8 @@ class Bench:
                     if transport.in_process and fault == "SIGSTOP" and not supervised:
                         continue
                     yield self.planted(transport, fault, supervised)
-        for number in range(own["kills"]):
-            yield self.killed(every[number % len(every)], own["seed"] + number)
+        for number in own["numbers"] or range(own["kills"]):
+            yield self.killed(every[number % len(every)], own["seed"] + number, supervised=number % 2 == 1)
 
     def planted(self, transport: Transport, fault: str, supervised: bool) -> FaultRow:
         out = self._new_folder()
@@ -145,25 +165,37 @@ class Bench:
         self._resume(row, transport, out)
         return row
 
-    def killed(self, transport: Transport, seed: int) -> FaultRow:
-        """A run that is killed at a random moment: one of its processes, or all at once."""
-        draw, out = random.Random(seed), self._new_folder()
-        launch = Launch(transport, ["-m", "admm"], self._arguments(out), out, supervised=False)
-        launch.start()
-        time.sleep(draw.uniform(0.2, 4.0))
-        victims = sorted(marked(launch.mark))
-        if victims and draw.random() < 0.5:
+    def killed(self, transport: Transport, seed: int, supervised: bool) -> FaultRow:
+        """A run that is killed at a random moment: one of its processes, or all at once, but for its supervisor."""
+        draw, out, victims = random.Random(seed), self._new_folder(), []
+        while not victims:  # a run that was over before is not counted
+            launch = Launch(transport, ["-m", "admm"], self._arguments(out), out, supervised)
+            launch.start()
+            time.sleep(draw.uniform(0.0, self._seconds_of(transport)))
+            victims = launch.victims()
+            if not victims:
+                launch.wait(LIMIT_SECONDS)
+                shutil.rmtree(out, ignore_errors=True)
+        if draw.random() < 0.5:
             victims = [draw.choice(victims)]
         began = time.time()
         for pid in victims:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        row = FaultRow("random kill", transport.name, False, seed=seed)
+        row = FaultRow("random kill", transport.name, supervised, seed=seed)
         self._end(row, launch, began)
         self._resume(row, transport, out)
         return row
+
+    def _seconds_of(self, transport: Transport) -> float:
+        """How long a run without a fault takes."""
+        if transport.name not in self._lasts:
+            out, began = self._new_folder(), time.time()
+            launch = Launch(transport, ["-m", "admm"], self._arguments(out), out, False)
+            launch.start()
+            launch.wait(LIMIT_SECONDS)
+            self._lasts[transport.name] = time.time() - began
+        return self._lasts[transport.name]
 
     def _watch(self, row: FaultRow, launch: Launch, stamp: Path, sent: str | None) -> None:
         launch.start()
@@ -177,12 +209,14 @@ class Bench:
 
     def _end(self, row: FaultRow, launch: Launch, began: float) -> None:
         row.code, row.said = launch.wait(LIMIT_SECONDS)
+        until = max(began, time.time() if row.supervised else 0.0) + DEADLINE_SECONDS + BEYOND_SECONDS
+        while launch.processes() and time.time() < until:
+            time.sleep(0.01)
         row.seconds = round(time.time() - began, 2)
-        row.within_limit = row.code is not None and (row.supervised or row.seconds <= DEADLINE_SECONDS + 10.0)
-        time.sleep(0.3)  # a kernel takes a moment to bury its dead
-        row.processes_left = len(list(marked(launch.mark)))
+        row.processes_left = len(launch.processes())
+        row.within_limit = row.code is not None and not row.processes_left and time.time() < until
         row.shared_memory_left = len(unused_shared_memory() - launch.shared_before)
-        end_all(launch.mark)
+        launch.end()
         row.saved_iteration = latest_iteration(launch.out)
 
     def _resume(self, row: FaultRow, transport: Transport, out: Path) -> None:
@@ -227,22 +261,31 @@ class Launch:
         command = [*transport.words, transport.python, *program, *arguments]
         if supervised:
             resume = ["--resume", str(out)]
-            code = f"from admm.supervise import supervise; import sys; sys.exit(supervise({command!r}, {resume!r}, 2, "
-            command = [transport.python, "-c", f"{code}{DEADLINE_SECONDS!r}, lambda: 0))"]
+            words = f"{command!r}, {resume!r}, 2, {DEADLINE_SECONDS!r}, lambda: latest_iteration(Path({str(out)!r}))"
+            command = [transport.python, "-c", SUPERVISED.format(words)]
         self._command, self._supervised = command, supervised
         self._log = out.with_suffix(".log")
 
     def start(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
         environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-        environment |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "TIELINE_FAULTS": self.mark}
-        if not self._supervised:
-            environment[MARK] = self.mark
+        environment |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", MARK: self.mark}
         self.shared_before = unused_shared_memory()
         with self._log.open("wb") as log:
             self.child = subprocess.Popen(
                 self._command, env=environment, stdout=log, stderr=log, start_new_session=True
             )
+
+    def processes(self) -> list[int]:
+        """What lives of it."""
+        return sorted(marked(self.mark, MARK))
+
+    def victims(self) -> list[int]:
+        """Its processes but the supervisor."""
+        return [pid for pid in self.processes() if not self._supervised or pid != self.child.pid]
+
+    def end(self) -> None:
+        end_all(self.mark, MARK)
 
     def running(self) -> bool:
         return self.child.poll() is None
@@ -253,19 +296,26 @@ class Launch:
             code: int | None = self.child.wait(seconds)
         except subprocess.TimeoutExpired:
             code = None
-            end_all(self.mark)
-            self.child.kill()
+            self.end()
             self.child.wait()
         return (128 - code if code is not None and code < 0 else code), last_words(
             self._log.read_text(errors="replace")
         )
 
 
+TELLING = (r"tieline: launch", r"agent '", r"rank \d+:", r"tieline:", r"Error: ")
+"""What a line has that says what went wrong, the most telling first."""
+
+
 def last_words(text: str) -> str:
-    """The last line that names what went wrong."""
-    text = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", text)  # what a terminal would take for commands
-    lines = [line.strip() for line in text.splitlines() if re.search(r"tieline:|rank \d+:|warning:|Error", line)]
-    return re.sub(r"/\S*/", "", lines[-1])[:160] if lines else ""
+    """The last one of the most telling lines."""
+    text = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]|\0", "", text)  # what a terminal would take for commands; Open MPI's zeros
+    for pattern in TELLING:
+        found = [line for line in text.splitlines() if re.search(pattern, line)]
+        if found:
+            line = found[-1][re.search(r"tieline:|rank \d+|", found[-1]).start() :]
+            return re.sub(r"/\S*/", "", line.strip())[:160]
+    return ""
 
 
 def unused_shared_memory() -> set[Path]:
@@ -292,12 +342,12 @@ def flip_a_byte(path: Path) -> None:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The matrix, and a line for all random kills of a transport."""
     shown = [{key: row[key] for key in SHOWN} for row in rows if row["seed"] is None]
-    for name in dict.fromkeys(row["transport"] for row in rows if row["seed"] is not None):
-        kills = [row for row in rows if row["seed"] is not None and row["transport"] == name]
+    for name, supervised in dict.fromkeys((r["transport"], r["supervised"]) for r in rows if r["seed"] is not None):
+        kills = [r for r in rows if r["seed"] is not None and (r["transport"], r["supervised"]) == (name, supervised)]
         shown.append({
             "fault": f"random kills: {len(kills)}",
             "transport": name,
-            "supervised": False,
+            "supervised": supervised,
             "code": ", ".join(str(code) for code in sorted({str(row["code"]) for row in kills})),
             "seconds": max(row["seconds"] for row in kills),
             "within_limit": all(row["within_limit"] for row in kills),

@@ -111,7 +111,8 @@ def draw_lines(
         axes.set_yscale("linear")
         axes.set_ylim(bottom=0)
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
-    axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if series:
+        axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     save(figure, path)
 
 

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from admm import InputError
+from admm.cli import natural_number, positive_number, whole_number
 from admm.output import versions
 from benchmarks.fuzz_subjects import SUBJECTS
 from benchmarks.fuzz_worker import FAULT, TRACEBACK
@@ -86,16 +86,14 @@ class FuzzRow:
 
 
 def add_own_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cases", type=int, default=CASES, metavar="N", help="of all chosen subjects together")
-    parser.add_argument("--seed", type=int, default=SEED, metavar="S")
-    parser.add_argument("--first", type=int, default=0, metavar="N", help="number of each subject's first case")
-    parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help="of a case")
+    parser.add_argument("--cases", type=whole_number, default=CASES, metavar="N", help="of all subjects together")
+    parser.add_argument("--seed", type=natural_number, default=SEED, metavar="S")
+    parser.add_argument("--first", type=natural_number, default=0, metavar="N", help="of each subject's first case")
+    parser.add_argument("--limit", type=positive_number, default=LIMIT_SECONDS, metavar="SECONDS", help="of a case")
 
 
 def run_fuzz(options: Options) -> list[dict[str, Any]]:
     own, names = options.own, chosen(list(SUBJECTS), options.subjects, "subject")
-    if own["cases"] < 1 or own["first"] < 0 or own["limit"] <= 0:
-        raise InputError("--cases, --first and --limit: expected at least 1, at least 0 and a number above 0")
     rows, bad = [], []
     for name, count in shares(names, own["cases"]).items():
         row, began = FuzzRow(name, SUBJECTS[name].words, own["seed"], own["first"]), time.perf_counter()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from datetime import date, datetime, time
@@ -133,7 +134,7 @@ def _scale(tree: Any, path: Path, _: Sequence[Path], draw: Random) -> None:
     """A number somewhat larger or smaller, in another unit, or with the other sign: what passes most checks."""
     parent, key = _parent(tree, path), path[-1]
     value = parent[key]
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > sys.float_info.max:
         return _replace(tree, path, _, draw)
     found = value * draw.choice(FACTORS)
     parent[key] = found if isinstance(value, float) or not abs(found) < 1e9 else int(found)

@@ -42,7 +42,7 @@ class Results:
         elif kind <= 4:
             with h5py.File(self._out / BOUNDARY, "r+") as file:
                 for _ in range(draw.randint(1, 3)):
-                    _spoil_hdf5(file, draw)
+                    spoil_hdf5(file, draw)
         else:
             self._spoil_summary(draw)
         if kind <= 4 and draw.random() < FORGED:
@@ -82,7 +82,7 @@ class Results:
             shutil.rmtree(self._new, ignore_errors=True)
 
 
-def _spoil_hdf5(file: h5py.File, draw: Random) -> None:
+def spoil_hdf5(file: h5py.File, draw: Random) -> None:
     """One array, group or attribute gone, or something else in its place."""
     names: list[str] = []
     file.visit(names.append)

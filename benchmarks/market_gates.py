@@ -20,7 +20,7 @@ from admm.output import versions
 from benchmarks.measure import machine
 from benchmarks.options import Options
 from benchmarks.registry import chosen
-from benchmarks.tables import BELOW_THE_TABLE, markdown_table, read_csv, write_csv
+from benchmarks.tables import BELOW_THE_TABLE, markdown_table, write_csv
 from networks.case import Case, load_case
 from networks.distribution import DistributionAgent
 from networks.market.day import MarketDay
@@ -63,17 +63,20 @@ class GateRow:
 
 
 def run_market_gates(options: Options) -> list[dict[str, Any]]:
-    """--subjects chooses cases; --resume keeps the days that are there."""
+    """--subjects chooses cases; --resume and --again go by whole days."""
     path = options.out / f"{FILE}.csv"
-    rows = read_csv(path) if options.resume and path.is_file() else []
+    days: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in options.former_rows(path):
+        days.setdefault((row["case"], row["forecasts"]), []).append(row)
     for name in chosen(tuple(COLD_EVERY), options.subjects, "case"):
         for forecasts in FORECASTS:
-            if any(row["case"] == name and row["forecasts"] == forecasts for row in rows):
+            if (name, forecasts) in days and not options.again:
                 continue
-            rows += [asdict(row) for row in gate_rows(name, forecasts, options.solver)]
+            days[name, forecasts] = [asdict(row) for row in gate_rows(name, forecasts, options.solver)]
+            rows = [row for day in days.values() for row in day]
             write_csv(path, rows)
             (options.out / f"{FILE}.md").write_text(markdown_table(summed(rows), NOTE, nothing="-"), encoding="utf-8")
-    return rows
+    return [row for day in days.values() for row in day]
 
 
 def gate_rows(name: str, forecasts: str, solver: str) -> Iterator[GateRow]:

@@ -17,7 +17,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,12 +25,13 @@ from typing import Any
 
 import admm
 from admm import Settings, TielineError
+from admm.cli import whole_number
 from benchmarks.market_day import DayRow, measured, run_day
 from benchmarks.market_tables import draw_studies, studies_text
 from benchmarks.options import Options
 from benchmarks.registry import chosen
 from benchmarks.study_cases import STUDIES, write_study
-from benchmarks.tables import read_csv, write_csv
+from benchmarks.tables import write_csv
 from networks.case import Case, load_case
 from networks.case_file import BUNDLED
 from networks.market.rules import MarketTable
@@ -58,19 +59,20 @@ class Task:
 
 
 def add_own_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--draws", type=int, default=DRAWS, help="of the winter day, for each study")
+    parser.add_argument("--draws", type=whole_number, default=DRAWS, help="of the winter day, for each study")
     parser.add_argument("--only-summary", action="store_true", help="run nothing; tables and figure from what is there")
 
 
 def run_market_studies(options: Options) -> Rows:
-    """--subjects chooses studies; --resume keeps the rows that are there and runs the others."""
+    """--subjects chooses studies."""
     paths = {True: options.out / WEEK_FILE, False: options.out / DRAWS_FILE}
-    keep = options.resume or options.own["only_summary"]
-    rows = {week: read_csv(path) if keep and path.is_file() else [] for week, path in paths.items()}
+    keeping = replace(options, resume=True) if options.own["only_summary"] else options
+    rows = {week: keeping.former_rows(path) for week, path in paths.items()}
     if not options.own["only_summary"]:
         with tempfile.TemporaryDirectory() as folder:
             for task, found in results(open_tasks(Path(folder), rows, options), options.processes or 1):
-                rows[task.week] += [asdict(row) for row in found]
+                others = [row for row in rows[task.week] if (row["study"], row["draw"]) != (task.study, task.draw)]
+                rows[task.week] = others + [asdict(row) for row in found]
                 write_csv(paths[task.week], in_order(rows[task.week]))
                 print(" ".join(f"{key}={value}" for key, value in list(rows[task.week][-1].items())[:-2]), flush=True)
     (options.out / f"{FILE}.md").write_text(studies_text(rows[False], rows[True]), encoding="utf-8")
@@ -85,7 +87,7 @@ def open_tasks(folder: Path, rows: Mapping[bool, Rows], options: Options) -> lis
     done = {(week, row["study"], row["draw"]) for week, found in rows.items() for row in found}
     turns = [(False, 0), (True, 0), *((False, draw) for draw in range(1, options.own["draws"]))]
     every = (Task(study, paths[study], draw, week, options.solver) for week, draw in turns for study in studies)
-    return [task for task in every if (task.week, task.study, task.draw) not in done]
+    return [task for task in every if options.again or (task.week, task.study, task.draw) not in done]
 
 
 def in_order(rows: Rows) -> Rows:

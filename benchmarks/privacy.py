@@ -13,6 +13,7 @@ from dataclasses import asdict, fields
 from statistics import median
 from typing import Any
 
+from admm.cli import whole_number
 from benchmarks.options import Options
 from benchmarks.privacy_masks import MEMBERS, mask_rows
 from benchmarks.privacy_noise import SEEDS, NoiseRow, noise_rows
@@ -36,8 +37,8 @@ MASKS_NOTE = (
 
 
 def add_own_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="of the noise")
-    parser.add_argument("--members", type=int, nargs="+", default=list(MEMBERS), help="of each group")
+    parser.add_argument("--seeds", type=whole_number, default=SEEDS, help="of the noise")
+    parser.add_argument("--members", type=whole_number, nargs="+", default=list(MEMBERS), help="of each group")
     parser.add_argument("--parts", nargs="*", choices=("noise", "masks"), default=["noise", "masks"], help="or none")
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from benchmarks.measure import Row
 from benchmarks.options import Options
-from benchmarks.tables import read_csv, write_csv
+from benchmarks.tables import write_csv
 
 Task = TypeVar("Task")
 Key = tuple[Any, ...]
@@ -30,8 +30,7 @@ def run_all(
 
     tasks: {values of the key columns: what `work` gets}. processes: where the options do not say.
     """
-    kept = read_csv(path) if (options.resume or options.again) and path.is_file() else []
-    rows: dict[Key, dict[str, Any]] = {tuple(row[name] for name in key): row for row in kept}
+    rows: dict[Key, dict[str, Any]] = {tuple(row[name] for name in key): row for row in options.former_rows(path)}
     open_tasks = {at: task for at, task in tasks.items() if options.again or at not in rows}
     order, began = {at: i for i, at in enumerate(dict.fromkeys([*rows, *tasks]))}, time.perf_counter()
     processes = options.processes or processes

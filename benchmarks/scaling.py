@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import admm
+from admm.cli import natural_number, positive_number, whole_number
 from admm.output import versions
 from admm.transport import available_cores
 from benchmarks.figures import draw_lines
@@ -29,7 +30,7 @@ from benchmarks.measure import GAP_OF_TURNOVER, MISMATCH_OF_SCALE, Row, cold_sta
 from benchmarks.monolithic_solvers import REFERENCE, SOLVERS, TIME_LIMIT_SECONDS, Stacked, solve_whole, stack
 from benchmarks.options import Options
 from benchmarks.subjects import Problem
-from benchmarks.tables import BELOW_THE_TABLE, markdown_table, read_csv, write_csv
+from benchmarks.tables import BELOW_THE_TABLE, markdown_table, write_csv
 
 HUBS, PERIODS, CAP, FILE = (10, 50, 200, 1000), (24, 96), 300, "scaling"
 IN_PROCESS = {"ADMM, OSQP agents, threads": "osqp", "ADMM, PIQP agents, one thread": "piqp"}
@@ -69,10 +70,10 @@ class ScalingRow:
 
 
 def add_own_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hubs", type=int, nargs="+", default=list(HUBS))
+    parser.add_argument("--hubs", type=whole_number, nargs="+", default=list(HUBS))
     parser.add_argument("--periods", type=int, nargs="+", choices=PERIODS, default=list(PERIODS))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--time-limit", type=float, default=TIME_LIMIT_SECONDS, help="seconds, for each single run")
+    parser.add_argument("--seed", type=natural_number, default=0)
+    parser.add_argument("--time-limit", type=positive_number, default=TIME_LIMIT_SECONDS, help="seconds, for each run")
     parser.add_argument("--methods", nargs="+", help=f"only these of: {', '.join(methods())}")
 
 
@@ -82,26 +83,29 @@ def methods() -> list[str]:
 
 def run_scaling(options: Options) -> list[dict[str, Any]]:
     own, path = options.own, options.out / f"{FILE}.csv"
-    rows = read_csv(path) if options.resume and path.is_file() else []
-    done = {(row["hubs"], row["periods"], row["method"]) for row in rows}
+    found = {identity(row): row for row in options.former_rows(path)}
     unknown = set(own["methods"] or ()) - set(methods())
     if unknown:
         raise admm.InputError(f"--methods '{min(unknown)}': expected some of {', '.join(methods())}")
     wanted = own["methods"] or methods()
     for periods in own["periods"]:
         for hubs in own["hubs"]:
-            left = [method for method in wanted if (hubs, periods, method) not in done]
+            left = [m for m in wanted if options.again or (periods, hubs, methods().index(m), own["seed"]) not in found]
             for row in measure_size(hubs, periods, own["seed"], own["time_limit"], left, options.cap or CAP):
-                rows.append(asdict(row))
-                write_csv(path, rows)
-                shown = {key: value for key, value in rows[-1].items() if key not in BELOW_THE_TABLE}
-                print(shown, flush=True)
-    rows.sort(key=lambda row: (row["periods"], row["hubs"], methods().index(row["method"])))
-    write_csv(path, rows)
+                line = asdict(row)
+                found[identity(line)] = line
+                write_csv(path, [found[at] for at in sorted(found)])
+                print({key: value for key, value in line.items() if key not in BELOW_THE_TABLE}, flush=True)
+    rows = [found[at] for at in sorted(found)]
     note = f"Seconds to the same accuracy on {available_cores()} cores, one run after the other."
     (options.out / f"{FILE}.md").write_text(markdown_table(rows, note), encoding="utf-8")
     draw(rows, options.out)
     return rows
+
+
+def identity(row: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """What tells rows apart, in the order of the table."""
+    return row["periods"], row["hubs"], methods().index(row["method"]), row["seed"]
 
 
 def measure_size(
@@ -164,7 +168,9 @@ def run_admm(row: ScalingRow, problem: Problem, solver: str, cap: int, transport
     row.agents_seconds, row.operators_seconds = round(timing.agents, 3), round(timing.operators, 3)
     row.engine_seconds = round(timing.engine + timing.communication + timing.waiting, 3)
     row.violation = max(run.end_mismatch, *(agent.violation() for agent in watch.agents.values()))
-    if run.yardstick_exchanges is not None:
+    if run.seconds > row.time_limit_seconds:  # the engine ends the iteration that it is in
+        row.status = "time limit"
+    elif run.yardstick_exchanges is not None:
         row.reached(run.seconds)
 
 

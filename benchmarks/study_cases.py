@@ -27,7 +27,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from admm import InputError
-from networks.case_file import CASE_FILE, AgentTable, CaseFolder
+from networks.case_file import CASE_FILE, CaseFolder
+from networks.case_tables import AgentTable
 from networks.cases.build_tools import toml_table, toml_value
 from networks.validation import located, parse, read_text, read_toml
 from subproblems.community import Community

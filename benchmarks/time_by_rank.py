@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from admm.cli import whole_number
 from admm.transport import available_cores
 from benchmarks.figures import save, start_figure
 from benchmarks.options import Options
@@ -24,13 +25,18 @@ CASE, RANKS = "ieee33-10ec", (1, 2, 3, 11)
 PARTS = ("agents", "operators", "communication", "waiting", "engine")
 
 
-def command(ranks: int, out: Path, case: str) -> list[str]:
+def find_mpirun() -> str:
+    """The mpirun of this Python's own environment, or the one on the path."""
     beside = Path(sys.executable).parent / "mpirun"
     mpirun = str(beside) if beside.is_file() else shutil.which("mpirun")
     if mpirun is None:
         raise SystemExit("there is no mpirun: pip install mpich mpi4py")
+    return mpirun
+
+
+def command(ranks: int, out: Path, case: str) -> list[str]:
     run = [sys.executable, "-m", "admm", "run", case, "--out", str(out)]
-    return run if ranks == 1 else [mpirun, "-n", str(ranks), *run]
+    return run if ranks == 1 else [find_mpirun(), "-n", str(ranks), *run]
 
 
 def measure(ranks: int, case: str) -> dict[str, float]:
@@ -70,7 +76,7 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
 
 
 def add_own_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--repeats", type=int, default=5, help="runs for each number of ranks")
+    parser.add_argument("--repeats", type=whole_number, default=5, help="runs for each number of ranks")
 
 
 def run_time_by_rank(options: Options) -> list[dict[str, float]]:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import admm
+from admm.cli import whole_number
 from admm.initial import warm_start
 from benchmarks.comparison import by_family, known, new_row, resolved
 from benchmarks.grid import read_best
@@ -61,7 +62,7 @@ def run_warm(options: Options) -> list[dict[str, Any]]:
 
 
 def add_own_options(parser) -> None:
-    parser.add_argument("--draws", type=int, default=DRAWS, help="draws of errors for each subject")
+    parser.add_argument("--draws", type=whole_number, default=DRAWS, help="draws of errors for each subject")
 
 
 def _has_programs(name: str, options: Options) -> bool:
