@@ -31,6 +31,7 @@ POLL_SECONDS, GRACE_SECONDS = 0.1, 2.0
 FAILED = re.compile(r"agent '([^']+)'")
 """How a run says who has failed."""
 LAST_LINES = 40
+LONGEST_PAUSE_SECONDS = 60.0
 
 
 @dataclass
@@ -56,12 +57,13 @@ def supervise(
     `resume` added to its command; 0 where nothing is saved, and it starts over.
     """
     failed: tuple[str, int] | None = None
-    where = 0
+    where = fruitless = 0
     for launch_number in range(times + 1):
+        _pause(fruitless)
         launch = run_once([*command, *(resume if where else ())], deadline_seconds)
         if launch.code in FINAL:
             return launch.code
-        culprit, where = launch.culprit(), iteration()
+        culprit, before, where = launch.culprit(), where, iteration()
         if launch.told:  # some launchers then end with a code of their own
             say(f"told to stop; saved until iteration {where}")
             return INTERRUPTED
@@ -71,8 +73,25 @@ def supervise(
             say(f"agent '{culprit}' has failed twice after iteration {where}: that is no accident; not launched again")
             return launch.code if launch.code > 0 else LOST
         failed = (culprit, where) if culprit else None
+        fruitless = 0 if where > before else fruitless + 1
     say(f"given up after {times + 1} launches; 'tieline run --resume' goes on where the last one was saved")
     return LOST
+
+
+def pause_seconds(fruitless: int) -> float:
+    """Before the next launch, after so many in a row that gained no iteration: 0, 0, 1, 2, 4 ... 60.
+
+    One rank that is lost costs no time; a host that cannot be reached may come back, if launches are left by then.
+    """
+    doublings = min(fruitless - 2, 6)
+    return min(2.0**doublings, LONGEST_PAUSE_SECONDS) if fruitless > 1 else 0.0
+
+
+def _pause(fruitless: int) -> None:
+    seconds = pause_seconds(fruitless)
+    if seconds:
+        say(f"{fruitless} launches in a row have gained no iteration: the next one starts in {seconds:g} s")
+        time.sleep(seconds)
 
 
 def is_supervised() -> bool:

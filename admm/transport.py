@@ -157,7 +157,14 @@ class InProcessTransport:
         self.traffic.bytes += answers_bytes(entries, reasons)
 
     def _answers_of(self, name: str, asked: Sequence[Question]) -> list[Answer]:
-        return (answers_or_lost if self.keep_going else answers_to)(self._agents[name], asked)
+        """Tieline's own errors name the agent; any other one gets a note."""
+        try:
+            return (answers_or_lost if self.keep_going else answers_to)(self._agents[name], asked)
+        except TielineError:
+            raise
+        except Exception as error:
+            error.add_note(f"agent '{name}'")
+            raise
 
     def _ask_threads(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Answer]]:
         late: set[Future] = set()

@@ -66,11 +66,14 @@ def test_the_other_side_agrees_with_the_last_values(how: str, threads: int) -> N
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_by_default_the_run_ends_and_names_the_agent(how: str) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_by_default_the_run_ends_and_names_the_agent(how: str, threads: int) -> None:
+    """In what it raises itself, or in a note on what the agent raised."""
     problem = pair()
     agents = {"low": Fails(problem.agents["low"](), 4, HOW[how]), "up": problem.agents["up"]()}
-    with pytest.raises((admm.TielineError, RuntimeError), match="low|model server"):
-        admm.solve(agents, problem.couplings, Settings(**problem.settings), InProcessTransport(1))
+    with pytest.raises((admm.TielineError, RuntimeError)) as ended:
+        admm.solve(agents, problem.couplings, Settings(**problem.settings), InProcessTransport(threads))
+    assert "agent 'low'" in " ".join([str(ended.value), *getattr(ended.value, "__notes__", [])])
 
 
 def test_an_operator_is_never_frozen() -> None:

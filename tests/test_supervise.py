@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import admm.supervise
 from admm.shared_memory import left_behind
-from admm.supervise import MARK, marked, run_once, supervise
+from admm.supervise import MARK, marked, pause_seconds, run_once, supervise
 from tests.case_tools import tieline
 from tests.market_tools import small_case
 
@@ -70,6 +71,16 @@ def test_progress_between_two_failures_makes_them_two_accidents(tmp_path: Path) 
     command, saved = python(COUNTING + words, tmp_path / "count"), iter(range(9))
     assert supervise(command, [], 3, DEADLINE, lambda: next(saved)) == 75
     assert (tmp_path / "count").read_text() == "4"
+
+
+def test_launches_that_gain_nothing_are_further_and_further_apart(monkeypatch, tmp_path: Path) -> None:
+    """Iterations 0, 0, 0, 5, 5, 5, 5 are saved by seven lost launches: waits before the third, fourth and seventh."""
+    waited: list[int] = []
+    monkeypatch.setattr(admm.supervise, "_pause", waited.append)
+    saved = iter([0, 0, 0, 5, 5, 5, 5])
+    assert supervise(python("raise SystemExit(75)"), [], 6, DEADLINE, lambda: next(saved)) == 75
+    assert waited == [0, 1, 2, 3, 0, 1, 2]
+    assert [pause_seconds(fruitless) for fruitless in (*range(5), 7, 8, 2000)] == [0, 0, 1, 2, 4, 32, 60, 60]
 
 
 DETACHED = """
