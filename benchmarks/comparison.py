@@ -15,7 +15,7 @@ from benchmarks.options import Options
 from benchmarks.registry import chosen, registry
 from benchmarks.runner import run_all
 from benchmarks.subjects import Subject
-from benchmarks.tables import median_and_worst
+from benchmarks.tables import made_with, median_and_worst
 from benchmarks.variants import BEST_OF_FAMILY, BEST_OF_INSTANCE, Variant
 
 CAP = 500
@@ -138,5 +138,5 @@ def by_family(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             mine = [row for row in rows if row["variant"] == variant and row["family"] == family]
             for test in TESTS:
                 line[f"{family}: {test}"] = median_and_worst(row[f"{test}_exchanges"] for row in mine)
-        table.append(line | {"versions": rows[0]["versions"], "machine": rows[0]["machine"]})
+        table.append(line | made_with(rows))
     return table

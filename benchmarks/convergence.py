@@ -15,7 +15,7 @@ from benchmarks.comparison import by_family, compare, known, tasks_for, watched
 from benchmarks.figures import draw_histories, draw_profile
 from benchmarks.options import Options
 from benchmarks.registry import registry
-from benchmarks.tables import BELOW_THE_TABLE, lower_by, markdown_table, reached, write_csv
+from benchmarks.tables import lower_by, made_with, markdown_table, reached, write_csv
 from benchmarks.variants import BASELINES, CONVERGENCE, DEFAULT, ONE_PRICE
 
 FILE = "convergence"
@@ -57,7 +57,7 @@ def reductions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             if baseline in middle:
                 line: dict[str, Any] = {"family": family, "baseline": baseline, "median": middle[baseline]}
                 line |= {v: lower_by(middle[v], middle[baseline]) for v in COMPARED if v in middle}
-                table.append(line | {key: rows[0][key] for key in BELOW_THE_TABLE})
+                table.append(line | made_with(rows))
     return table
 
 

@@ -34,7 +34,7 @@ from admm.supervise import end_all, marked
 from benchmarks.fault_rank import BETWEEN_RANKS, FAULTS, OUTSIDE
 from benchmarks.measure import machine
 from benchmarks.options import Options
-from benchmarks.tables import BELOW_THE_TABLE, markdown_table, write_csv
+from benchmarks.tables import made_with, markdown_table, write_csv
 from networks.case_file import BUNDLED, CASE_FILE
 
 FILE = "faults"
@@ -358,7 +358,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             "same_bytes": f"{sum(row['same_bytes'] for row in kills)} of {len(kills)}",
             "said": "",
         })  # fmt: skip
-    below = {key: rows[0][key] for key in BELOW_THE_TABLE if key in rows[0]}
+    below = made_with(rows)
     return markdown_table([{**row, **below} for row in shown], NOTE, nothing="-")
 
 

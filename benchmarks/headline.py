@@ -17,7 +17,7 @@ from benchmarks.figures import draw_headline
 from benchmarks.grid import run_grid
 from benchmarks.options import Options
 from benchmarks.registry import CASES
-from benchmarks.tables import BELOW_THE_TABLE, lower_by, markdown_table, reached
+from benchmarks.tables import lower_by, made_with, markdown_table, reached
 from benchmarks.variants import BASELINES, CONVERGENCE, DEFAULT
 
 FILE = "headline"
@@ -52,7 +52,7 @@ def medians(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for measure, value in middle[name].items():
             lower = lower_by(middle[DEFAULT][measure], value) if name != DEFAULT and DEFAULT in middle else ""
             line[f"median {measure}"] = f"{value:.3g} ({lower})" if lower else f"{value:.3g}"
-        table.append(line | {key: rows[0][key] for key in BELOW_THE_TABLE})
+        table.append(line | made_with(rows))
     return table
 
 

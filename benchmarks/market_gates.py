@@ -20,7 +20,7 @@ from admm.output import versions
 from benchmarks.measure import machine
 from benchmarks.options import Options
 from benchmarks.registry import chosen
-from benchmarks.tables import BELOW_THE_TABLE, markdown_table, write_csv
+from benchmarks.tables import made_with, markdown_table, write_csv
 from networks.case import Case, load_case
 from networks.distribution import DistributionAgent
 from networks.market.day import MarketDay
@@ -133,6 +133,6 @@ def summed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "cold_iterations": median(row["cold_iterations"] for row in cold),
             "cold_seconds": median(row["cold_seconds"] for row in cold),
             "of_cold": median(row["iterations"] / row["cold_iterations"] for row in cold),
-            **{key: rows[0][key] for key in BELOW_THE_TABLE},
+            **made_with(rows),
         })  # fmt: skip
     return table

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.figures import save, start_figure
 from benchmarks.study_cases import STUDIES
-from benchmarks.tables import BELOW_THE_TABLE
+from benchmarks.tables import BELOW_THE_TABLE, made_with
 
 NONE = "none"
 PUBLISHED_SAVING = 0.1313
@@ -48,7 +48,8 @@ def studies_text(draws: Rows, week: Rows) -> str:
         parts += ["## The winter day: mean (5 %, 95 %) over the draws", _means(kept)]
     if by_study(week):
         parts += ["## The winter week, draw 0: sums over its days", _week(week)]
-    below = ". ".join(str(row[key]) for row in draws[:1] for key in ("solver", *BELOW_THE_TABLE))
+    solvers = " or ".join(dict.fromkeys(str(row["solver"]) for row in (*draws, *week)))
+    below = ". ".join([solvers, *made_with([*draws, *week]).values()])
     return "\n\n".join([*parts, f"Agents solved by {below}."]) + "\n"
 
 

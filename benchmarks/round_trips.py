@@ -17,7 +17,7 @@ import numpy as np
 from admm import InputError
 from benchmarks.figures import draw_lines
 from benchmarks.options import Options
-from benchmarks.tables import markdown_table, reached, read_csv, write_csv
+from benchmarks.tables import made_with, markdown_table, reached, read_csv, write_csv
 from benchmarks.variants import BASELINES, DEFAULT
 
 ROUND_TRIPS_SECONDS = (0.0, 1e-3, 1e-2, 1e-1, 1.0)
@@ -63,7 +63,7 @@ def wall_times(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         won = [label for label in labels if line[label] < math.inf and line[label] == min(r[label] for r in rivals)]
         line["wins at"] = ", ".join(won) or "-"
         line["break-even"] = break_even([r for r in rows if r["family"] == line["family"]], line["variant"])
-        line |= {key: rows[0][key] for key in ("versions", "machine")}
+        line |= made_with(rows)
     return table
 
 

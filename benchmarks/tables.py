@@ -1,4 +1,4 @@
-"""Rows of results as CSV and as Markdown; `versions` and `machine`, the same in every row, go below the table."""
+"""Rows of results as CSV and as Markdown; `versions` and `machine` go below the table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from statistics import median
 from typing import Any
 
 BELOW_THE_TABLE = ("versions", "machine")
+
+
+def made_with(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Versions and machine of all these rows; "A, or B" where they were not made all at once."""
+    found = {key: dict.fromkeys(str(row[key]) for row in rows if key in row) for key in BELOW_THE_TABLE}
+    return {key: ", or ".join(values) for key, values in found.items() if values}
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -44,7 +50,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], note: str, nothing: str = 
     keys = [key for key in rows[0] if key not in BELOW_THE_TABLE]
     lines = ["| " + " | ".join(key.replace("_", " ") for key in keys) + " |", "| --- " * len(keys) + "|"]
     lines += ["| " + " | ".join(_cell(row[key], nothing) for key in keys) + " |" for row in rows]
-    below = ". ".join(str(rows[0][key]) for key in BELOW_THE_TABLE if key in rows[0])
+    below = ". ".join(made_with(rows).values())
     return "\n".join([*lines, "", f"{note} {below}.", ""])
 
 

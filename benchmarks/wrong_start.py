@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.comparison import compare
 from benchmarks.options import Options
-from benchmarks.tables import markdown_table, reached
+from benchmarks.tables import made_with, markdown_table, reached
 from benchmarks.variants import DEFAULT, WRONG_START
 
 FILE = "wrong_start"
@@ -37,7 +37,7 @@ def ratio_table(rows: Sequence[Mapping[str, Any]], base: str = DEFAULT) -> list[
         line |= {variant: ratio(counts[subject, variant], of_base) for variant in others}
         table.append(line)
     middle = {key: median(line[key] for line in table) for key in table[0] if key != "subject"}
-    return [{**line, **_below(rows)} for line in [*table, {"subject": "median", **middle}]]
+    return [{**line, **made_with(rows)} for line in [*table, {"subject": "median", **middle}]]
 
 
 def ratio(count: float, of_base: float) -> float:
@@ -45,7 +45,3 @@ def ratio(count: float, of_base: float) -> float:
     if math.isinf(of_base):
         return 1.0 if math.isinf(count) else 0.0
     return count / of_base
-
-
-def _below(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {key: rows[0][key] for key in ("versions", "machine")}

@@ -268,6 +268,11 @@ def test_tables_count_failures_as_infinite():
     assert "not reached" in markdown_table([{"n": None, "versions": "v"}], "Note.")
 
 
+def test_below_a_table_stands_what_all_of_its_rows_were_made_with():
+    rows = [{"n": 1, "versions": "v", "machine": one} for one in ("old", "new", "old")]
+    assert markdown_table(rows, "Note.").endswith("\nNote. v. old, or new.\n")
+
+
 def test_reductions_are_those_of_medians():
     counts = {"classical, 1 per unit": (40, 50, None), "default": (10, 20, 30), "memory": (None, None, 5)}
     rows = [
