@@ -74,6 +74,18 @@ def told_as(public: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def noted_as(agent: str) -> Iterator[None]:
+    """What an agent raises here gets a note of its name, but for Tieline's own errors: their texts say it."""
+    try:
+        yield
+    except TielineError:
+        raise
+    except Exception as error:
+        error.add_note(f"agent '{agent}'")
+        raise
+
+
 def one_line(text: str) -> str:
     """The text with escapes for line breaks and whatever else would not show, such as a terminal's control codes."""
     if not text.isprintable():

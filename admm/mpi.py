@@ -24,7 +24,7 @@ import numpy as np
 
 from admm import wire
 from admm.abort import abort, abort_on_exception
-from admm.errors import AgentError, InfeasibleError, InputError, TielineError, TransportError
+from admm.errors import AgentError, InfeasibleError, InputError, TielineError, TransportError, noted_as
 from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, check_answer_fits, no_calls
 from admm.messenger import DEADLINE_SECONDS, PAUSE_SECONDS, Communicator, Messenger, world
 from admm.shared_memory import unlink_mapped
@@ -187,7 +187,7 @@ class MpiTransport(Messenger):
         key = (self._run_id, self._sequence, self._names.index(name))
         if self.transcript is not None:
             self.transcript.asked(key, name, asked)
-        answers = (answers_or_lost if self.keep_going else answers_to)(self._agents[name], asked)
+        answers = (answers_or_lost if self.keep_going else answers_to)(name, self._agents[name], asked)
         if self.transcript is not None:
             self.transcript.answered(key, name, answers, self._boundaries[name].size)
         return answers
@@ -351,7 +351,8 @@ class MpiTransport(Messenger):
             except (Exception, KeyboardInterrupt) as error:
                 if failure is None and isinstance(error, Exception):
                     failure = error
-                    failure.add_note(f"agent '{self._name(message.agent)}'" if kind is Kind.QUESTION else "call")
+                    if kind is Kind.CALL:
+                        failure.add_note("call")
                 reply = wire.error_message(self._run_id, self._sequence, message.agent, error)
             self._post(0, reply)
         self._running, self.has_result = False, message.flags == HAS_RESULT
@@ -371,7 +372,7 @@ class MpiTransport(Messenger):
         questions = wire.read_questions(message, size)
         if self.transcript is not None:
             self.transcript.note(message.agent, questions[0].iteration)
-        answers = answers_to(self._agents[name], questions)
+        answers = answers_to(name, self._agents[name], questions)
         for answer in answers:
             check_answer_fits(name, answer, size)
         return wire.answers_message(self._run_id, message.sequence, message.agent, answers, size)
@@ -381,7 +382,8 @@ def _prepare_failure(agents: Mapping[str, Agent], boundaries: Mapping[str, Agent
     """What an agent raised in `prepare`, None if all are ready; other ranks wait, so nothing may escape here."""
     try:
         for name, agent in agents.items():
-            agent.prepare(boundaries[name])
+            with noted_as(name):
+                agent.prepare(boundaries[name])
     except Exception as error:
         return error
     return None

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from admm.errors import InfeasibleError, InputError, SolverError, TielineError, TransportError
+from admm.errors import InfeasibleError, InputError, SolverError, TielineError, TransportError, noted_as
 from admm.interfaces import (
     Agent,
     AgentBoundary,
@@ -41,18 +41,19 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def answers_to(agent: Agent, questions: Sequence[Question]) -> list[Answer]:
+def answers_to(name: str, agent: Agent, questions: Sequence[Question]) -> list[Answer]:
     """An agent's answers in turn, the same whatever carries them.
 
     Each has values of its own, as an agent may use one array again and again; zeros where they mean nothing.
     """
-    return [_kept(timed_answer(agent, question), question.price.size) for question in questions]
+    with noted_as(name):
+        return [_kept(timed_answer(agent, question), question.price.size) for question in questions]
 
 
-def answers_or_lost(agent: Agent, questions: Sequence[Question]) -> list[Answer]:
+def answers_or_lost(name: str, agent: Agent, questions: Sequence[Question]) -> list[Answer]:
     """As `answers_to`; LOST where the agent raises, but for what is wrong with the problem itself."""
     try:
-        return answers_to(agent, questions)
+        return answers_to(name, agent, questions)
     except (InputError, InfeasibleError):
         raise
     except Exception as error:
@@ -124,7 +125,8 @@ class InProcessTransport:
         self._agents, self.has_result, self.traffic = agents, False, Traffic()
         self._names, self._sequence, self._under_way = list(boundaries), 0, {}
         for name, boundary in boundaries.items():
-            agents[name].prepare(boundary)
+            with noted_as(name):
+                agents[name].prepare(boundary)
         if self._threads > 1 or self._deadline is not None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="agent")
 
@@ -157,14 +159,7 @@ class InProcessTransport:
         self.traffic.bytes += answers_bytes(entries, reasons)
 
     def _answers_of(self, name: str, asked: Sequence[Question]) -> list[Answer]:
-        """Tieline's own errors name the agent; any other one gets a note."""
-        try:
-            return (answers_or_lost if self.keep_going else answers_to)(self._agents[name], asked)
-        except TielineError:
-            raise
-        except Exception as error:
-            error.add_note(f"agent '{name}'")
-            raise
+        return (answers_or_lost if self.keep_going else answers_to)(name, self._agents[name], asked)
 
     def _ask_threads(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Answer]]:
         late: set[Future] = set()

@@ -241,6 +241,16 @@ def crash() -> None:
     solve(_with_up(lambda: Raises(ZeroDivisionError("by zero"))), {"low": 0, "up": 1})
 
 
+def crash_at_home() -> None:
+    """As `crash`, of an agent on rank 0."""
+    solve(_with_up(lambda: Raises(ZeroDivisionError("by zero"))), {"low": 1, "up": 0})
+
+
+def crash_early() -> None:
+    """As `crash`, before the first iteration."""
+    solve(_with_up(lambda: Raises(ZeroDivisionError("by zero"), early=True)), {"low": 0, "up": 1})
+
+
 def led(scheme: str) -> None:
     """The star led by its supplier, on rank 0 and then on the other one, which is refused."""
     found = []
@@ -361,6 +371,8 @@ if __name__ == "__main__":
             hang_among_others,
             silence,
             crash,
+            crash_at_home,
+            crash_early,
             infeasible,
             interrupt,
         )

@@ -157,7 +157,9 @@ def test_agents_on_other_ranks_really_work_at_the_same_time(mpirun) -> None:
     [
         (3, "hang", 75, "rank 0: rank 2 was not heard of with the answer of agent 'up' for 1.5 s"),
         (2, "silence", 75, "rank 1: rank 0 was not heard of for 3 s"),
-        (2, "crash", 75, "ZeroDivisionError: by zero"),
+        (2, "crash", 75, "rank 1: agent 'up': ZeroDivisionError: by zero"),
+        (2, "crash_at_home", 75, "rank 0: agent 'up': ZeroDivisionError: by zero"),
+        (2, "crash_early", 75, "rank 1: agent 'up': ZeroDivisionError: by zero"),
         (2, "infeasible", 4, ""),
     ],
 )
