@@ -61,6 +61,13 @@ def positive_number(text: str) -> float:
     return number
 
 
+def some_name(text: str) -> str:
+    """Of a case, folder or file; an empty one comes from a shell variable that is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty, expected a name")
+    return text
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tieline",
@@ -73,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_centralised(commands)
     _add_market(commands)
     audit = commands.add_parser("audit", help="say what left each agent in a run with --audit")
-    audit.add_argument("folder", metavar="DIR", help="output folder of the run")
+    audit.add_argument("folder", type=some_name, metavar="DIR", help="output folder of the run")
     check = commands.add_parser("check", help="validate a case, every agent's feasibility included, and stop")
     _add_case(check)
     commands.add_parser("cases", help="list the bundled cases")
@@ -81,7 +88,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_case(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("case", metavar="CASE", help="a case folder, a bundled case, or either with :VARIANT")
+    parser.add_argument(
+        "case", type=some_name, metavar="CASE", help="a case folder, a bundled case, or either with :VARIANT"
+    )
 
 
 def _add_run(commands: argparse._SubParsersAction) -> None:
@@ -115,7 +124,10 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     )
     run.add_argument("--audit", action="store_true", help="write down every message, for 'tieline audit'")
     run.add_argument(
-        "--warm-start", metavar="DIR", help="start from the prices and values in a former run's output folder"
+        "--warm-start",
+        type=some_name,
+        metavar="DIR",
+        help="start from the prices and values in a former run's output folder",
     )
     run.add_argument(
         "--shift",
@@ -140,6 +152,7 @@ def _add_survival(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument(
         "--resume",
+        type=some_name,
         metavar="DIR",
         help="go on from the latest checkpoint in a run's output folder, to the last bit but for --staleness",
     )
@@ -162,7 +175,7 @@ def _add_survival(run: argparse.ArgumentParser) -> None:
 
 def _add_common(run: argparse.ArgumentParser, out: str) -> None:
     """What every command that coordinates takes."""
-    run.add_argument("--out", metavar="DIR", help=f"output folder (default: {out})")
+    run.add_argument("--out", type=some_name, metavar="DIR", help=f"output folder (default: {out})")
     run.add_argument("--max-iterations", type=whole_number, default=500, metavar="N")
     run.add_argument(
         "--tolerance", type=positive_number, default=1e-3, metavar="X", help="largest mismatch, as a share of scale"
@@ -186,7 +199,10 @@ def _add_market(commands: argparse._SubParsersAction) -> None:
     market.add_argument("--draw", type=natural_number, default=0, metavar="N", help="number of the draw (default: 0)")
     market.add_argument("--seed", type=natural_number, metavar="N", help="of all draws (default: the case's)")
     market.add_argument(
-        "--scenario", metavar="PATH", help="what happens, from a CSV file or a folder of them, one a draw"
+        "--scenario",
+        type=some_name,
+        metavar="PATH",
+        help="what happens, from a CSV file or a folder of them, one a draw",
     )
     market.add_argument("--perfect", action="store_true", help="forecasts do not fail, whatever the case says")
     _add_common(market, "results/CASE-market")
@@ -205,7 +221,9 @@ def _add_market(commands: argparse._SubParsersAction) -> None:
 def _add_centralised(commands: argparse._SubParsersAction) -> None:
     centralised = commands.add_parser("centralised", help="solve the case as one QP with an independent solver")
     _add_case(centralised)
-    centralised.add_argument("--out", metavar="DIR", help="output folder (default: results/CASE-centralised)")
+    centralised.add_argument(
+        "--out", type=some_name, metavar="DIR", help="output folder (default: results/CASE-centralised)"
+    )
     centralised.add_argument(
         "--save-reference", action="store_true", help="keep the objective in the case folder, for later runs to compare"
     )

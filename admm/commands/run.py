@@ -178,7 +178,7 @@ def _prepare(
     try:
         settings = settings_of(given)
         if transport.rank == 0 or given.audit:
-            _check_folders(given, out)
+            _check_options(given, out)
         if given.audit:
             transport.transcript = Transcript(out / AUDIT, transport.rank, transport.ranks, plain_name(given.case))
         case = load_case(given.case)
@@ -191,7 +191,13 @@ def _prepare(
         raise
 
 
-def _check_folders(given: argparse.Namespace, out: OutputFolder) -> None:
+def _check_options(given: argparse.Namespace, out: OutputFolder) -> None:
+    """Options that contradict or want each other, and the folders that they name."""
+    if given.launcher is not None and given.supervise is None:
+        raise InputError(
+            f"--launcher {given.launcher!r}: is of --supervise; add --supervise N, "
+            "or start the ranks yourself: mpirun -n 4 tieline run CASE"
+        )
     if given.resume is not None and given.out not in (None, given.resume):
         raise InputError(f"--resume {given.resume}: a run goes on in its own folder; leave out --out {given.out}")
     out.check()
