@@ -269,15 +269,6 @@ def latest_iteration(folder: Path) -> int:
     return 0
 
 
-def saved_mark(folder: Path) -> tuple[int, int] | None:
-    """Another one whenever another checkpoint is put in place; None without one."""
-    try:
-        about = (folder / CHECKPOINT).stat()
-    except OSError:
-        return None
-    return about.st_ino, about.st_mtime_ns
-
-
 def _agreed(replies: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for reply in replies:
         if "error" in reply:

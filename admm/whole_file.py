@@ -30,6 +30,15 @@ def write_whole(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+def mark_of(path: Path) -> tuple[int, int] | None:
+    """Another one whenever another file is put in its place; None without one."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns
+
+
 def sync_folder(folder: Path) -> None:
     """Renames in a folder are on the disk, too."""
     number = os.open(folder, os.O_RDONLY)

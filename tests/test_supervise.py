@@ -169,6 +169,15 @@ def test_what_another_run_has_saved_is_nothing_to_go_on_from(
     assert json.loads((out / "summary.json").read_text())["resumed_after"] == 0
 
 
+def test_a_launcher_that_launches_nothing_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is an older run's result its own."""
+    case, out = small_case(tmp_path), tmp_path / "out"
+    for _ in range(2):
+        ended = tieline(capsys, "run", case, "--out", out, "--supervise", "1", "--launcher", "true")
+        assert ended.code == 2 and "--launcher 'true': has ended with exit code 0, but" in ended.errors
+        assert tieline(capsys, "run", case, "--out", out).code == 0
+
+
 def test_what_is_lost_is_launched_again_or_done_without_not_both(capsys: pytest.CaptureFixture[str]) -> None:
     ended = tieline(capsys, "run", "ieee33-10ec", "--supervise", "1", "--on-lost-agent", "freeze")
     assert ended.code == 2 and "--on-lost-agent freeze" in ended.errors and ended.errors.count("\n") == 1

@@ -41,14 +41,17 @@ from admm.history import write_boundary
 from admm.initial import warm_start
 from admm.interrupts import Interrupts
 from admm.launch import launched_under_mpi
-from admm.output import BOUNDARY, OutputFolder, read_former, versions
+from admm.output import BOUNDARY, SUMMARY, OutputFolder, read_former, versions
 from admm.progress import ProgressPrinter
-from admm.resume import Checkpoints, latest_iteration, saved_mark
+from admm.resume import CHECKPOINT, Checkpoints, latest_iteration
 from admm.supervise import is_supervised, supervise
 from admm.transcript import FOLDER as AUDIT
 from admm.transcript import Transcript
+from admm.whole_file import mark_of
 from admm.words import closing_words
 from networks.case import SIGNS, Case, CaseAgent, load_case
+
+LAUNCHER_EXPECTED = "expected a program and its arguments, such as 'mpirun -n 4', that starts what stands after them"
 
 
 def command(given: argparse.Namespace) -> int:
@@ -65,23 +68,29 @@ def _supervised(given: argparse.Namespace) -> int:
         raise InputError("--supervise launches again what is lost, --on-lost-agent freeze goes on without: choose one")
     out = folder_of(given)
     command = [*_launcher_words(given.launcher or ""), sys.executable, "-m", "admm", *given.arguments]
-    folder, older = Path(out), None if given.resume else saved_mark(Path(out))
+    saved, summary = Path(out) / CHECKPOINT, Path(out) / SUMMARY
+    older, former = None if given.resume else mark_of(saved), mark_of(summary)
 
     def iteration() -> int:
         """What an older run has saved is there until this one's first iteration, and is not this one's."""
-        return 0 if older is not None and saved_mark(folder) == older else latest_iteration(folder)
+        return 0 if older is not None and mark_of(saved) == older else latest_iteration(Path(out))
 
-    return supervise(command, ["--resume", out], given.supervise, given.deadline, iteration)
+    code = supervise(command, ["--resume", out], given.supervise, given.deadline, iteration)
+    if code == 0 and mark_of(summary) == former:
+        raise InputError(
+            f"--launcher {given.launcher!r}: has ended with exit code 0, but {out} has no new result here; "
+            f"{LAUNCHER_EXPECTED}, rank 0 where this machine sees the folder"
+        )
+    return code
 
 
 def _launcher_words(launcher: str) -> list[str]:
-    expected = "expected a program and its arguments, such as 'mpirun -n 4'"
     try:
         words = shlex.split(launcher)
     except ValueError as error:
-        raise InputError(f"--launcher {launcher!r}: cannot be read ({error}), {expected}") from None
+        raise InputError(f"--launcher {launcher!r}: cannot be read ({error}), {LAUNCHER_EXPECTED}") from None
     if words and shutil.which(words[0]) is None:
-        raise InputError(f"--launcher {launcher!r}: there is no program '{words[0]}', {expected}")
+        raise InputError(f"--launcher {launcher!r}: there is no program '{words[0]}', {LAUNCHER_EXPECTED}")
     return words
 
 
