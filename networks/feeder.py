@@ -18,13 +18,19 @@ from admm import InputError
 from networks.tables import read_table
 
 BASE_MVA = 1.0
+OPTIONAL_POWERS = ("sgen_p_mw", "sgen_q_mvar", "shunt_p_mw", "shunt_q_mvar")
 MOST_NAMES = 8
 """Names listed in a message before it says "and so many more"."""
 
 
 @dataclass(frozen=True)
 class FeederNode:
-    """A row of the node table. Load is consumption at nominal conditions."""
+    """A row of the node table; every power is consumption.
+
+    p_mw, q_mvar: of loads. sgen_p_mw, sgen_q_mvar: of static generators, negative where they generate.
+    shunt_p_mw, shunt_q_mvar: of constant admittances, at base_kv; it grows with the squared voltage.
+    v_min_pu, v_max_pu: limits per unit of nominal_kv, which is base_kv where it is not given.
+    """
 
     name: str
     p_mw: float = 0.0
@@ -32,6 +38,11 @@ class FeederNode:
     v_min_pu: float = 0.9
     v_max_pu: float = 1.1
     base_kv: float = 1.0
+    nominal_kv: float | None = None
+    sgen_p_mw: float = 0.0
+    sgen_q_mvar: float = 0.0
+    shunt_p_mw: float = 0.0
+    shunt_q_mvar: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +62,9 @@ class FeederBranch:
 class Feeder:
     """nodes: n names, the root first. branches: n - 1 names. parent: (n - 1,) node that feeds branch b.
 
-    r_pu, x_pu, i_max_pu: (n - 1,). load_p_mw, load_q_mvar, v_min_pu, v_max_pu, base_kv: (n,).
-    slack_voltage_pu: voltage magnitude at the root. Limits of the root itself are not used.
+    r_pu, x_pu, i_max_pu: (n - 1,). slack_voltage_pu: voltage magnitude at the root, per unit of its nominal_kv.
+    All others: (n,), see `FeederNode`. Flows are computed per unit of base_kv, the root's voltage carried through
+    the ratios of transformers; limits and results are per unit of nominal_kv. Limits of the root itself are not used.
     """
 
     name: str
@@ -68,14 +80,33 @@ class Feeder:
     v_max_pu: np.ndarray
     base_kv: np.ndarray
     slack_voltage_pu: float = 1.0
+    nominal_kv: np.ndarray | None = None
+    sgen_p_mw: np.ndarray | None = None
+    sgen_q_mvar: np.ndarray | None = None
+    shunt_p_mw: np.ndarray | None = None
+    shunt_q_mvar: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         nodes, branches = len(self.nodes), len(self.branches)
+        self._fill_in()
         for key in ("parent", "r_pu", "x_pu", "i_max_pu"):
             self._freeze(key, branches)
-        for key in ("load_p_mw", "load_q_mvar", "v_min_pu", "v_max_pu", "base_kv"):
+        for key in ("load_p_mw", "load_q_mvar", "v_min_pu", "v_max_pu", "base_kv", "nominal_kv", *OPTIONAL_POWERS):
             self._freeze(key, nodes)
         self._check()
+
+    def _fill_in(self) -> None:
+        """What is not given: no static generators, no shunts, and nominal voltages that are the base voltages."""
+        if self.nominal_kv is None:
+            object.__setattr__(self, "nominal_kv", self.base_kv)
+        for key in OPTIONAL_POWERS:
+            if getattr(self, key) is None:
+                object.__setattr__(self, key, np.zeros(len(self.nodes)))
+
+    @property
+    def base_per_nominal(self) -> np.ndarray:
+        """(n,): a voltage per unit of base_kv times this is the voltage per unit of nominal_kv."""
+        return self.base_kv / self.nominal_kv
 
     def _freeze(self, key: str, size: int) -> None:
         array = np.array(getattr(self, key), dtype=int if key == "parent" else float)
@@ -94,9 +125,10 @@ class Feeder:
             raise InputError(
                 f"feeder '{self.name}': a branch comes before the one that feeds it: use feeder_from_tables"
             )
-        for key in ("load_p_mw", "load_q_mvar"):
+        for key in ("load_p_mw", "load_q_mvar", *OPTIONAL_POWERS):
             self._reject(key, ~np.isfinite(getattr(self, key)), self.nodes, "a finite number")
-        self._reject("base_kv", ~_positive(self.base_kv), self.nodes, "a number above 0")
+        for key in ("base_kv", "nominal_kv"):
+            self._reject(key, ~_positive(getattr(self, key)), self.nodes, "a number above 0")
         self._reject("v_min_pu", ~_positive(self.v_min_pu), self.nodes, "a number above 0")
         self._reject("v_max_pu", ~(self.v_max_pu >= self.v_min_pu), self.nodes, "at least v_min_pu")
         for key in ("r_pu", "x_pu"):
@@ -178,6 +210,8 @@ def feeder_from_tables(
         v_max_pu=np.array([node.v_max_pu for node in table]),
         base_kv=np.array([node.base_kv for node in table]),
         slack_voltage_pu=slack_voltage_pu,
+        nominal_kv=np.array([node.base_kv if node.nominal_kv is None else node.nominal_kv for node in table]),
+        **{key: np.array([getattr(node, key) for node in table]) for key in OPTIONAL_POWERS},
     )
 
 
