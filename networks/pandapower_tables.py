@@ -280,3 +280,12 @@ def _tapped(name: str, row: Any) -> tuple[float, float]:
             raise InputError(f"pandapower network: {name}: {prefix}_side is {side!r}, expected 'hv' or 'lv'")
         voltages[side] *= 1 + steps * value(row, f"{prefix}_step_percent", 0.0) / 100
     return voltages["hv"], voltages["lv"]
+
+
+def line_rating_mva(row: Any, base_kv: float) -> float:
+    """MVA at 1 pu; infinite where the table has no real rating."""
+    current_ka = value(row, "max_i_ka", np.inf)
+    if current_ka >= NO_RATING_KA:
+        return np.inf
+    factor = value(row, "df", 1.0) * value(row, "parallel", 1.0) * value(row, "max_loading_percent", 100.0) / 100
+    return float(np.sqrt(3.0) * base_kv * current_ka * factor)
