@@ -21,7 +21,7 @@ def balance(
 ) -> dict[str, int]:
     """{agent: rank}, in the order of the sides.
 
-    weights: {agent: mean seconds an answer}, such as `Result.solve_seconds`; equal weights do for a
+    weights: {agent: median seconds an answer}, such as `Result.solve_seconds`; equal weights do for a
     first run. driving: agents that have to live on rank 0, which drives. With ranks = agents + 1 rank 0 owns
     nothing else; with fewer it owns others too. At a tie the rank with less work over both sides, then the
     lowest rank, so every rank finds the same placement.

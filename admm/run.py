@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from admm import updates
 from admm.couplings import Layout
 from admm.errors import InfeasibleError, SolverError, TielineError, TransportError
@@ -18,16 +20,20 @@ from admm.frozen import Frozen
 from admm.graph import Sides, given_name
 from admm.interfaces import Agent, Answer, AnswerStatus, Question, Transport, check_answer_fits
 from admm.state import BoundaryResult, Progress, Result, Settings, State, Status, Timing
+from admm.values import is_finite
 
 if TYPE_CHECKING:
     from admm.resume import Checkpoints
+
+MEDIAN_OF = 99
+"""Latest answers of an agent whose times are kept: a checkpoint stays small however long the run is."""
 
 
 class Run:
     """One run: what is carried from iteration to iteration, whatever the scheme."""
 
     state: State
-    KEPT: tuple[str, ...] = ("state", "history", "seconds", "solve_seconds", "answers_given")
+    KEPT: tuple[str, ...] = ("state", "history", "seconds", "answer_seconds")
     """Attributes that change from iteration to iteration."""
 
     def __init__(
@@ -36,8 +42,7 @@ class Run:
         self.layout, self.sides, self.settings, self.transport, self.owned = layout, sides, settings, transport, owned
         self.history: list[Progress] = []
         self.seconds = {"agents": 0.0, "operators": 0.0}
-        self.solve_seconds = {name: 0.0 for name in layout.agents}
-        self.answers_given = {name: 0 for name in layout.agents}
+        self.answer_seconds: dict[str, list[float]] = {name: [] for name in layout.agents}
         self.frozen = Frozen(sides.first if settings.on_lost_agent == "freeze" else ())
         self.began = self.launched = time.perf_counter()
         self.asking = False
@@ -71,6 +76,8 @@ class Run:
             raise ValueError(f"{len(history)} rows of history after iteration {state.iteration}")
         if not (state.penalty > 0).all() or not state.accuracy > 0:
             raise ValueError("the penalty or the accuracy is not above 0")
+        if not all(is_finite(one) for times in kept["answer_seconds"].values() for one in times):
+            raise ValueError("a time of an answer is not a finite number")
 
     def result(self, checkpoints: Checkpoints | None = None) -> Result:
         """Raises InputError, too, where the run went on from a checkpoint and its values turn out to make no sense."""
@@ -127,8 +134,8 @@ class Run:
         for answer in given:
             (check_answer if check else check_answer_fits)(name, answer, self.layout.entries(name).size)
         self.frozen.latest[name] = given[-1]
-        self.solve_seconds[name] += sum(answer.solve_seconds for answer in given)
-        self.answers_given[name] += len(given)
+        times = [*self.answer_seconds[name], *(float(answer.solve_seconds) for answer in given)]
+        self.answer_seconds[name] = times[-MEDIAN_OF:]
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -179,13 +186,14 @@ class Run:
             history=tuple(self.history),
             timing=Timing(wall, *spent, engine=max(0.0, wall - sum(spent))),
             bytes_exchanged=traffic.bytes,
-            solve_seconds={n: self.mean_seconds(n) for n in self.solve_seconds if n not in self.sides.relays},
+            solve_seconds={n: self.median_seconds(n) for n in self.answer_seconds if n not in self.sides.relays},
             certified_gap=self.history[-1].certified_gap,
             lost_agents=dict(self.frozen.why),
         )
 
-    def mean_seconds(self, name: str) -> float:
-        return self.solve_seconds[name] / max(1, self.answers_given[name])
+    def median_seconds(self, name: str) -> float:
+        """Of the agent's latest answers: the first one sets a solver up, and would dominate a mean."""
+        return float(np.median(self.answer_seconds[name] or [0.0]))
 
 
 def check_answer(name: str, answer: Answer, size: int) -> None:

@@ -246,8 +246,8 @@ class Result:
     agents that live on this rank and are not lost. objective: sum of the agents' costs in EUR, None if one does not
     share it. turnover: sum of |price x value| over all entries, in EUR. certified_gap: upper less lower bound of the
     optimum as a share of the turnover; None, no proof.
-    solve_seconds: {agent: mean seconds an answer}. lost_agents: {agent: what happened} of those that the run went on
-    without.
+    solve_seconds: {agent: median seconds of its latest answers}. lost_agents: {agent: what happened} of those that
+    the run went on without.
     """
 
     status: Status

@@ -40,7 +40,12 @@ def turnover_eur(state: State) -> float:
 
 def least_turnover(state: State, layout: Layout) -> float:
     """The turnover, EUR, or a small part of the nominal one where hardly anything is exchanged or paid."""
-    return max(turnover_eur(state), LEAST_TURNOVER * float(layout.price_scale @ layout.scale))
+    return max(turnover_eur(state), turnover_floor(layout))
+
+
+def turnover_floor(layout: Layout) -> float:
+    """EUR; a small part of the nominal turnover, below which no error is measured against what is exchanged."""
+    return LEAST_TURNOVER * float(layout.price_scale @ layout.scale)
 
 
 def residuals(state: State, dual_step: np.ndarray, layout: Layout, settings: Settings) -> Residuals:

@@ -246,4 +246,4 @@ class Reference(Attributes):
     label: ClassVar[str] = "reference"
     case_sha256: str
     objective_eur: Annotated[float, Field(strict=True)]
-    turnover_eur: Positive
+    turnover_eur: Annotated[float, Field(ge=0, strict=True)]

@@ -214,5 +214,5 @@ REFERENCE = {
     "a list": b"[1]",
     "no optimum": b'{"ieee33-10ec": 3}',
     "no turnover": b'{"ieee33-10ec": {"case_sha256": "0", "objective_eur": 1.0}}',
-    "turnover of 0": b'{"ieee33-10ec": {"case_sha256": "0", "objective_eur": 1.0, "turnover_eur": 0}}',
+    "turnover below 0": b'{"ieee33-10ec": {"case_sha256": "0", "objective_eur": 1.0, "turnover_eur": -1.0}}',
 }

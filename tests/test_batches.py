@@ -28,8 +28,8 @@ def test_every_question_has_its_own_answer_in_order(run) -> None:
             assert answer.status is (admm.AnswerStatus.INFEASIBLE if values is None else admm.AnswerStatus.SOLVED)
             assert answer.values == pytest.approx(np.zeros(1) if values is None else values, abs=SOLVER)
     assert answers["a"][1].reason and not answers["a"][0].reason
-    assert run.answers_given == {"a": 3, "b": 0, "c": 1, "s": 2}
-    assert run.solve_seconds["a"] == sum(answer.solve_seconds for answer in answers["a"])
+    assert {name: len(times) for name, times in run.answer_seconds.items()} == {"a": 3, "b": 0, "c": 1, "s": 2}
+    assert run.answer_seconds["a"] == [answer.solve_seconds for answer in answers["a"]]
 
 
 def test_a_message_has_one_header_whatever_it_carries(run) -> None:

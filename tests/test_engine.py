@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import admm
-from admm.run import check_answer
+from admm.run import MEDIAN_OF, check_answer
 from subproblems import QPAgent, QuadraticProgram
+from tests.batches import run_of
 from tests.small_problems import PROBLEMS, TIGHT, Parabola, Problem, consumer, coupling, pair, star, triangle
 from tests.tolerances import SOLVER
 
@@ -374,6 +375,28 @@ def test_wall_time_is_split_without_rest_or_overlap() -> None:
     assert parts == pytest.approx(timing.wall, rel=1e-6)
     assert timing.agents >= 5 * 0.01
     assert result.solve_seconds["low"] >= 0.01 > result.solve_seconds["up"]
+
+
+class SlowAtFirst(Parabola):
+    """Sets something up before its first answer."""
+
+    def answer(self, question: admm.Question) -> admm.Answer:
+        self.seconds = 0.2 if question.iteration == 1 else 0.002
+        return super().answer(question)
+
+
+def test_the_first_answer_does_not_dominate_the_time_that_balances_ranks() -> None:
+    problem = pair()
+    problem.agents["low"] = lambda: SlowAtFirst(2.0, [3.0, -1.0])
+    assert 0.002 <= problem.solve(max_iterations=6).solve_seconds["low"] < 0.03
+
+
+def test_times_of_the_latest_answers_are_kept_and_no_more() -> None:
+    run = run_of(admm.InProcessTransport(), {name: make() for name, make in star().agents.items()})
+    times = [*[5.0] * MEDIAN_OF, *np.arange(1.0, MEDIAN_OF + 1)]
+    run.count("a", [admm.Answer(np.zeros(1), solve_seconds=seconds) for seconds in times])
+    assert run.median_seconds("a") == (MEDIAN_OF + 1) / 2 and len(run.answer_seconds["a"]) == MEDIAN_OF
+    assert run.median_seconds("b") == 0.0
 
 
 def test_import_starts_nothing() -> None:

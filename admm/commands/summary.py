@@ -10,8 +10,10 @@ from typing import Any
 from admm import (
     Result,
 )
+from admm.couplings import Layout
 from admm.history import write_private
 from admm.output import START_FORMAT, OutputFolder, result_summary
+from admm.updates import turnover_floor
 from networks.case import DIGEST_SIZE, Case, CaseAgent
 
 
@@ -59,7 +61,7 @@ def run_summary(
         "max_simultaneous_kw": max(fact["simultaneous_kw"] for fact in facts),
         "max_below_minimum_kw": max(fact["below_minimum_kw"] for fact in facts),
     }
-    return summary | _against_reference(case, summary)
+    return summary | against_reference(case, summary)
 
 
 def horizon_summary(case: Case) -> dict[str, Any]:
@@ -87,10 +89,11 @@ def case_digest(case: Case, facts: Sequence[dict]) -> str:
     return hashlib.sha256(case.public_digest() + str(private).encode()).hexdigest()
 
 
-def _against_reference(case: Case, summary: dict[str, Any]) -> dict[str, Any]:
+def against_reference(case: Case, summary: dict[str, Any]) -> dict[str, Any]:
     """The centralised optimum and the distance to it, where one was saved for exactly this case."""
     reference = case.folder.reference().get(case.name)
     if reference is None or reference["case_sha256"] != summary["case_sha256"] or summary["objective_eur"] is None:
         return {"reference_objective_eur": None, "gap_to_reference": None}
-    gap = (summary["objective_eur"] - reference["objective_eur"]) / reference["turnover_eur"]
+    turnover = max(reference["turnover_eur"], turnover_floor(Layout(case.couplings)))
+    gap = (summary["objective_eur"] - reference["objective_eur"]) / turnover
     return {"reference_objective_eur": reference["objective_eur"], "gap_to_reference": gap}
