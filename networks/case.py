@@ -215,7 +215,7 @@ class Case:
             return JointOperatorAgent(model, self.gas_model(gas), solver=solver)
 
     def below_minimum_kw(self, name: str, solution: Mapping[str, np.ndarray]) -> float:
-        """How far a CHP of an agent runs from 0 and from its minimum load at most; reads the private file."""
+        """The most by which a CHP of an agent runs below its minimum load, kW; reads the private file."""
         if name not in self.communities:
             return 0.0
         return max((float(kw.max()) for kw in below_minimum_load(self.devices(name), solution).values()), default=0.0)

@@ -348,12 +348,12 @@ def test_gas_counts_by_its_higher_heating_value():
 def test_running_below_minimum_load_is_reported():
     devices = [CHP(**CHP_DATA, minimum_kw=50), CHP(**CHP_DATA | {"name": "fine"}, minimum_kw=50)]
     schedule = {
-        "chp.power_kw": np.array([0.0, 20.0, 45.0, 50.0, 100.0]),
-        "fine.power_kw": np.array([0.0, 50, 60, 99, 0]),
+        "chp.power_kw": np.array([0.0, 5.0, 20.0, 45.0, 49.95, 50.0, 100.0, -0.02, 0.09]),
+        "fine.power_kw": np.array([0.0, 50, 60, 99, 0, 49.99, 0.05, 0, 50]),
     }
     found = below_minimum_load(devices, schedule)
     assert set(found) == {"chp"}
-    assert found["chp"] == pytest.approx([0, 20, 5, 0, 0], abs=EXACT)
+    assert found["chp"] == pytest.approx([0, 45, 30, 5, 0, 0, 0, 0, 0], abs=EXACT)
 
 
 def test_too_little_heat_is_named():

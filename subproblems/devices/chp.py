@@ -18,6 +18,9 @@ from subproblems.horizon import Horizon
 from subproblems.port import ELECTRICITY, GAS, HEAT, Flow, Port
 from subproblems.quadratic_program import Block
 
+STILL = 1e-3
+"""Share of the rated power below which a CHP stands still: what a solver leaves is no running machine."""
+
 
 class CHP(Device):
     """gas[t] = power[t] / electric_efficiency, heat[t] = thermal_efficiency gas[t], 0 <= power[t] <= rated_kw.
@@ -108,16 +111,19 @@ class CHP(Device):
 def below_minimum_load(
     devices: list[Device], solution: Mapping[str, np.ndarray], tolerance_kw: float = 0.1
 ) -> dict[str, np.ndarray]:
-    """Where a schedule runs a CHP between 0 and its minimum load, which the machine itself cannot do.
+    """Find where a schedule runs a CHP below its minimum load, which the machine itself cannot do.
 
-    solution: {block name: array (periods,)}, such as `QPAgent.solution()`. Result: for each CHP that does so, by
-    its name, how far it is from the nearer of both in kW, shape (periods,); 0 elsewhere and up to tolerance_kw.
+    A CHP that gives at most tolerance_kw, or STILL of rated_kw, stands still.
+
+    solution: {block name: array (periods,)}, such as `QPAgent.solution()`. Returns for each CHP that does so, by its
+    name, minimum_kw less its power, kW, shape (periods,); 0 where it stands still, and up to tolerance_kw.
     """
     found = {}
     for device in devices:
         if isinstance(device, CHP):
             power_kw = solution[f"{device.name}.power_kw"]
-            distance = np.maximum(np.minimum(power_kw, device.minimum_kw - power_kw), 0.0)
-            if distance.max(initial=0.0) > tolerance_kw:
-                found[device.name] = np.where(distance > tolerance_kw, distance, 0.0)
+            runs = power_kw > max(tolerance_kw, STILL * device.rated_kw)
+            missing_kw = np.where(runs, device.minimum_kw - power_kw, 0.0)
+            if missing_kw.max(initial=0.0) > tolerance_kw:
+                found[device.name] = np.where(missing_kw > tolerance_kw, missing_kw, 0.0)
     return found
