@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,17 +19,25 @@ TIME_COLUMN = "time_utc"
 STAMP = "%Y-%m-%dT%H:%MZ"
 
 
+class Column(NamedTuple):
+    """A column as its file has it, checked when it is first asked for. cells: of the horizon's rows."""
+
+    path: Path
+    cells: list[TableRow]
+
+
 class Profiles:
     """Columns of one or more CSV files, cut to a horizon.
 
     A finer file is averaged to the horizon's step; a coarser one is an error, since how to refine it is
     the user's choice. `series` takes a number (constant) or a column's name and gives an array (periods,).
+    Columns that nobody asks for may hold anything.
     """
 
     def __init__(self, files: Iterable[Path], horizon: Horizon) -> None:
         self._horizon = horizon
-        self._columns: dict[str, np.ndarray] = {}
-        self._origin: dict[str, Path] = {}
+        self._columns: dict[str, list[Column]] = {}
+        self._values: dict[str, np.ndarray] = {}
         for path in files:
             self._add(path)
 
@@ -36,22 +45,28 @@ class Profiles:
         rows = read_table(path, [TIME_COLUMN])
         picked = [rows[i] for i in _pick(path, [_stamp(row) for row in rows], self._horizon)]
         for name in [name for name in rows[0].cells if name != TIME_COLUMN]:
-            if name in self._columns:
-                raise InputError(f"{path}: column '{name}' is also in {self._origin[name]}; give it another name")
-            values = np.array([row.number(name) for row in picked])
-            self._columns[name] = values.reshape(self._horizon.periods, -1).mean(axis=1)
-            self._origin[name] = path
+            self._columns.setdefault(name, []).append(Column(path, picked))
 
     def series(self, name: str | float) -> np.ndarray:
-        """shape (periods,): the column of that name, or a constant."""
+        """shape (periods,): the column of that name, or a constant. Raises InputError, naming file, line, column."""
         if not isinstance(name, str):
             return np.full(self._horizon.periods, float(name))
         if name not in self._columns:
             close = difflib.get_close_matches(name, self._columns, n=1)
             hint = f"did you mean '{close[0]}'?" if close else f"columns: {', '.join(sorted(self._columns)) or 'none'}"
-            files = ", ".join(dict.fromkeys(path.name for path in self._origin.values())) or "any file"
+            paths = (column.path.name for columns in self._columns.values() for column in columns)
+            files = ", ".join(dict.fromkeys(paths)) or "any file"
             raise InputError(f"there is no column '{name}' in {files}; {hint}")
-        return self._columns[name].copy()
+        if name not in self._values:
+            self._values[name] = self._read(name)
+        return self._values[name].copy()
+
+    def _read(self, name: str) -> np.ndarray:
+        column, *more = self._columns[name]
+        if more:
+            raise InputError(f"{more[0].path}: column '{name}' is also in {column.path}; give it another name")
+        values = np.array([row.number(name) for row in column.cells])
+        return values.reshape(self._horizon.periods, -1).mean(axis=1)
 
     @property
     def names(self) -> frozenset[str]:
@@ -61,8 +76,10 @@ class Profiles:
     def with_file(self, path: Path) -> Profiles:
         """These columns and those of one more file."""
         more = Profiles([], self._horizon)
-        more._columns, more._origin = dict(self._columns), dict(self._origin)
+        more._columns = {name: list(columns) for name, columns in self._columns.items()}
+        more._values = dict(self._values)
         more._add(path)
+        more._values = {name: values for name, values in more._values.items() if len(more._columns[name]) == 1}
         return more
 
 

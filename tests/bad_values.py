@@ -93,7 +93,8 @@ PROFILES = {
     "no time column": Bad(edit(HOMES_CSV, "time_utc", "time"), (HOMES_CSV, "'time_utc'")),
     "column twice": Bad(edit(HOMES_CSV, "gains_kw", "load_kw"), (HOMES_CSV, "load_kw", "two columns")),
     "column of the public file": Bad(
-        edit(HOMES_CSV, "gains_kw", "pv_pu"), (HOMES_CSV, "'pv_pu'", "profiles/public.csv", "another name")
+        edit(HOMES_CSV, "gains_kw", "temperature_degc"),
+        (HOMES_CSV, "'temperature_degc'", "profiles/public.csv", "another name"),
     ),
     "unknown column of a device": Bad(
         edit(HOMES, '"load_kw"', '"laod_kw"'),

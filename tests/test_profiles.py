@@ -127,3 +127,53 @@ def test_a_table_with_semicolons_is_told_to_use_commas(tmp_path: Path) -> None:
     path.write_text("time_utc;load_kw\n2016-01-14T00:00Z;3\n")
     with pytest.raises(InputError, match="separate columns by commas"):
         Profiles([path], Horizon(START, 1, 60))
+
+
+@pytest.mark.parametrize("sky", ["sunny", "", "nan", "1e300", '"a, b"', "2024-03-01"])
+def test_only_columns_that_are_named_need_be_numbers(sky: str, tmp_path: Path) -> None:
+    path = tmp_path / "load.csv"
+    path.write_text(f"time_utc,load_kw,sky,sky,\n2024-03-01T00:00Z,1,0,{sky},\n2024-03-01T01:00Z,2,{sky},0,x\n")
+    profiles = Profiles([path], Horizon(START, 2, 60))
+    assert profiles.series("load_kw") == pytest.approx([1, 2], abs=EXACT)
+    with pytest.raises(InputError, match=r"load\.csv: two columns are called 'sky'"):
+        profiles.series("sky")
+
+
+def test_a_named_column_of_text_is_refused_with_file_line_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "load.csv"
+    path.write_text("time_utc,load_kw,sky\n2024-03-01T00:00Z,1,2\n2024-03-01T01:00Z,2,rain\n")
+    profiles = Profiles([path], Horizon(START, 2, 60))
+    with pytest.raises(InputError, match=r"load\.csv: line 3: sky is 'rain', expected a finite number"):
+        profiles.series("sky")
+
+
+def test_a_column_of_two_files_is_refused_where_it_is_named(tmp_path: Path) -> None:
+    files = [table(tmp_path / name, [1, 2], 60) for name in ("a.csv", "b.csv")]
+    profiles = Profiles(files, Horizon(START, 2, 60))
+    with pytest.raises(InputError, match=r"b\.csv: column 'load_kw' is also in .*a\.csv; give it another name"):
+        profiles.series("load_kw")
+    public = Profiles(files[:1], Horizon(START, 2, 60))
+    assert public.series("load_kw").sum() == 3
+    with pytest.raises(InputError, match="is also in"):
+        public.with_file(files[1]).series("load_kw")
+
+
+@pytest.mark.parametrize(
+    ("stamp", "words"),
+    [
+        ("2024-03-01 00:00", "is not in UTC; expected a time ending in Z"),
+        ("2024-03-01T01:00+01:00", "is not in UTC"),
+        ("01.03.2024 00:00", "is no time; expected one like 2016-01-14T00:00Z"),
+        ("2024-02-30T00:00Z", "is no time"),
+        ("1709251200", "is no time|is not in UTC"),
+        ("", "time_utc is empty"),
+        ("9999-12-31T23:00Z", "has no row for 2024-03-01T00:00Z"),
+        ("0001-01-01T00:00Z", "has no row for 2024-03-01T00:00Z"),
+    ],
+)
+def test_times_that_are_none_of_the_horizon_are_refused(stamp: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "load.csv"
+    path.write_text(f"time_utc,load_kw\n{stamp},1\n")
+    with pytest.raises(InputError, match=words) as refused:
+        Profiles([path], Horizon(START, 1, 60))
+    assert str(path) in str(refused.value)

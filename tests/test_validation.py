@@ -133,7 +133,17 @@ def test_tables_are_read_by_column_name(tmp_path: Path) -> None:
         ("bus,p\n1,2\n", "column 'p_kw' is missing in the header; found bus, p"),
         ("bus,p_kw,bus\n1,2,3\n", "two columns are called 'bus'"),
         ("bus,p_kw\n", "has no rows below its header"),
-        ("bus,p_kw\n1,2,3\n", "line 2 has 3 cells, expected 2"),
+        ("bus,p_kw\n1,2,3\n", "line 2 has 3 cells, expected 2 as in the header; .* decimals with a point"),
+        ("bus;p_kw\n1;2,5\n", "column 'bus' is missing in the header; found bus;p_kw; separate columns by commas"),
+        ("bus\tp_kw\n1\t2\n", "separate columns by commas"),
+        ("bus;p,kw\n1;2,5\n", "separate columns by commas"),
+        ('bus,p_kw\n1,"2,5"\n', "line 2: p_kw is '2,5', expected a finite number; write decimals with a point"),
+        ('bus,p_kw\n1,"2\n2,3\n', "is no CSV"),
+        ("bus,p_kw,p_kw\n1,2,2\n", "two columns are called 'p_kw'"),
+        ("bus,p_kw\n1,1_000\n", "p_kw is '1_000', expected a finite number"),
+        ("bus,p_kw\n1,\u0663\n", "expected a finite number"),
+        ("bus,p_kw\n1,5 kW\n", "p_kw is '5 kW'"),
+        ("bus,p_kw\n1,1e400\n", "p_kw is '1e400', expected a finite number"),
         ("bus,p_kw\n1\n", "line 2 has 1 cells, expected 2"),
         ("bus,p_kw\n1,2\n1,\n", "line 3: p_kw is empty"),
         ("bus,p_kw\n1,nan\n", "line 2: p_kw is 'nan', expected a finite number"),
@@ -147,3 +157,14 @@ def test_wrong_tables_are_refused_in_words(text: str, words: str, tmp_path: Path
     with pytest.raises(InputError, match=words) as refused:
         [row.number("p_kw") for row in read_table(path, ["bus", "p_kw"])]
     assert str(refused.value).startswith(f"{path}: ")
+
+
+def test_what_nobody_reads_may_be_anything(tmp_path: Path) -> None:
+    """Columns without a name, blank rows, empty cells beyond the header, repeated names, texts: as spreadsheets leave
+    them."""
+    path = tmp_path / "bus.csv"
+    path.write_bytes(b'\xef\xbb\xbfbus,"p_kw",note,note,,\r\nb1,"3.5","a, b",y,,\r\n,,,,,\r\nb2,-0,x,y,,,,\r\n')
+    rows = read_table(path, ["bus", "p_kw"])
+    assert [(row.text("bus"), row.number("p_kw")) for row in rows] == [("b1", 3.5), ("b2", 0.0)]
+    with pytest.raises(InputError, match=r"bus\.csv: two columns are called 'note'"):
+        rows[0].text("note")
