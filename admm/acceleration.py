@@ -138,6 +138,19 @@ def _point(stacked: np.ndarray, root: np.ndarray) -> Point:
     return Point(second / root, price * root)
 
 
+def checked_point(point: Any, acceleration: Acceleration, size: int) -> Point:
+    """A start that an acceleration gives. Raises InputError unless it is a Point of arrays (n,) of finite numbers."""
+    arrays = (point.second, point.price) if isinstance(point, Point) else ()
+    good = [isinstance(one, np.ndarray) and one.shape == (size,) and np.isfinite(one).all() for one in arrays]
+    if not good or not all(good):
+        name = getattr(acceleration, "name", type(acceleration).__name__)
+        raise InputError(
+            f"acceleration '{name}': next_start must give an admm.acceleration.Point of two arrays ({size},) of "
+            "finite numbers"
+        )
+    return point
+
+
 ACCELERATIONS = {"none": Plain, "relaxation": Relaxation, "anderson": Anderson}
 """Accelerations that can be asked for by name."""
 

@@ -41,6 +41,7 @@ class Quantity:
             raise InputError(
                 f"quantity {self.name!r}: name and unit are {self.name!r} and {self.unit!r}, expected text"
             )
+        object.__setattr__(self, "name", str(self.name))
         if not is_whole(self.periods) or not 1 <= self.periods <= MOST_PERIODS:
             raise InputError(
                 f"quantity '{self.name}': periods is {self.periods!r}, "
@@ -55,6 +56,8 @@ class Quantity:
                     f"quantity '{self.name}': {key} is {value!r}, expected a nominal size between "
                     f"{SMALLEST_SCALE:g} and {LARGEST_SCALE:g}; choose another unit"
                 )
+            object.__setattr__(self, key, float(value))  # an array of one number could change later
+        object.__setattr__(self, "periods", int(self.periods))
 
 
 @dataclass(frozen=True)

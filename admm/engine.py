@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from admm.resume import Checkpoints
 
 
+TRANSPORT_VERBS = ("start", "refuse", "ask", "serve", "finish")
+
+
 def solve(
     agents: Mapping[str, Agent],
     couplings: Sequence[Coupling],
@@ -35,10 +38,14 @@ def solve(
     feasible answer), SolverError, AgentError (a number that is not finite, or raised in an agent on another rank),
     TransportError.
     """
-    settings, transport = settings or Settings(), transport or InProcessTransport()
+    settings = Settings() if settings is None else settings
+    transport = InProcessTransport() if transport is None else transport
+    _check_has(transport, "transport", "an admm.InProcessTransport or another Transport", TRANSPORT_VERBS)
     try:
         if not isinstance(settings, Settings):
             raise InputError(f"settings is {type(settings).__name__}, expected an admm.Settings")
+        if checkpoints is not None:
+            _check_has(checkpoints, "checkpoints", "an admm.resume.Checkpoints", ("take", "begin", "after"))
         sides = split(couplings, relay_all=settings.relay_all)
         layout = Layout(sides.couplings)
         owned = _owned_agents(agents, layout, sides, transport)
@@ -62,6 +69,12 @@ def solve(
         transport.finish(has_result=result is not None)
 
 
+def _check_has(given: object, what: str, expected: str, verbs: Sequence[str]) -> None:
+    """Raise InputError unless it is an object that can do this."""
+    if isinstance(given, type) or not all(callable(getattr(given, verb, None)) for verb in verbs):
+        raise InputError(f"{what} is {given!r}, expected {expected}")
+
+
 def _boundary_as_given(name: str, layout: Layout) -> AgentBoundary:
     """An agent's boundary under the names of the couplings that the user gave, not of relayed halves."""
     boundary = layout.boundary(name)
@@ -77,12 +90,22 @@ def _owned_agents(agents: Mapping[str, Agent], layout: Layout, sides: Sides, tra
         check_is_agent(name, agent)
         if name not in layout.agents:
             raise InputError(f"agent '{name}' is in no coupling: add one, or leave the agent out")
+    _check_one_name_each(owned)
     if transport.rank == 0:
         owned.update({relay: RelayAgent() for relay in sides.relays})
     missing = [name for name in layout.agents if name not in owned]
     if transport.ranks == 1 and missing:
         raise InputError(f"couplings name the agent '{missing[0]}', which is not there; agents: {', '.join(agents)}")
     return owned
+
+
+def _check_one_name_each(agents: Mapping[str, Agent]) -> None:
+    """An object keeps one boundary and one schedule: under two names it would answer for the one it met last."""
+    names: dict[int, str] = {}
+    for name, agent in agents.items():
+        first = names.setdefault(id(agent), name)
+        if first != name:
+            raise InputError(f"agents '{first}' and '{name}' are one object, expected an object of its own for each")
 
 
 def _scheme(settings: Settings) -> type[Run]:

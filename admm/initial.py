@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from admm.errors import InputError
 from admm.graph import given_name
 from admm.penalty import PenaltyPolicy
 from admm.state import BoundaryResult, Settings, State
-from admm.values import is_whole
+from admm.values import is_whole, real_numbers
 
 ByName = dict[str, dict[str, np.ndarray]]
 """{coupling: {quantity: array (periods,)}}"""
@@ -68,6 +69,7 @@ def warm_start(
     Raises InputError if nothing of the former result fits, or a unit differs.
     """
     _check_shift(shift_periods)
+    _check_given(boundary, couplings, periods_per_day)
     wanted = {(c.name, q.name): q for c in couplings for q in c.quantities}
     former = {(c, q): values for c, quantities in boundary.items() for q, values in quantities.items()}
     if not wanted.keys() & former.keys():
@@ -96,16 +98,30 @@ def _check_shift(shift: int) -> None:
         )
 
 
+def _check_given(boundary: Any, couplings: Any, periods_per_day: Any) -> None:
+    if not isinstance(boundary, Mapping) or not all(isinstance(of, Mapping) for of in boundary.values()):
+        raise InputError(f"warm start: the boundary is {type(boundary).__name__}, expected that of an admm.Result")
+    if not isinstance(couplings, Sequence) or not all(isinstance(one, Coupling) for one in couplings):
+        raise InputError(f"warm start: couplings is {couplings!r}, expected a list of admm.Coupling objects")
+    if periods_per_day is not None and (not is_whole(periods_per_day) or periods_per_day < 1):
+        raise InputError(f"warm start: periods_per_day is {periods_per_day!r}, expected a whole number above 0")
+
+
 def _listed(keys) -> tuple[str, ...]:
     return tuple(sorted("/".join(key) for key in keys))
 
 
 def _check_former(coupling: str, quantity: Quantity, values: BoundaryResult) -> None:
     where = f"warm start: '{coupling}', '{quantity.name}'"
+    if not isinstance(values, BoundaryResult):
+        raise InputError(f"{where} is {type(values).__name__} in the former result, expected what a Result has there")
     if values.unit != quantity.unit:
         raise InputError(f"{where} is in {values.unit} in the former result, expected {quantity.unit}")
-    arrays = (values.lower, values.upper, values.price, values.penalty)
-    shapes = {np.shape(array) for array in arrays if array is not None}
+    arrays = [array for array in (values.lower, values.upper, values.price, values.penalty) if array is not None]
+    for array in arrays:
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+            raise InputError(f"{where} has {type(array).__name__} in the former result, expected arrays of numbers")
+    shapes = {array.shape for array in arrays}
     if len(shapes) != 1 or len(next(iter(shapes))) != 1:
         raise InputError(f"{where} has arrays of shapes {sorted(shapes)}, expected one shape (periods,)")
 
@@ -120,11 +136,15 @@ def _former_periods(periods: int, former: int, shift: int, per_day: int | None) 
 
 
 def checked_penalty(penalty: np.ndarray, policy: PenaltyPolicy, layout: Layout) -> np.ndarray:
-    penalty = np.asarray(penalty, dtype=float)
-    if penalty.shape != (layout.size,) or not np.isfinite(penalty).all() or (penalty <= 0).any():
+    """What a policy gives, as an array (n,); the very array where it is one."""
+    try:
+        numbers = real_numbers(penalty)
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.empty(0)
+    if numbers.shape != (layout.size,) or not np.isfinite(numbers).all() or (numbers <= 0).any():
         name = getattr(policy, "name", type(policy).__name__)
         raise InputError(f"penalty policy '{name}': start and update must give {layout.size} finite numbers above 0")
-    return penalty
+    return numbers
 
 
 def _spread(
@@ -150,11 +170,15 @@ def _checked(values: np.ndarray, block: Block, key: str) -> np.ndarray:
     where = f"settings: {key} of '{given_name(block.coupling.name)}', '{block.quantity.name}'"
     shape = (block.quantity.periods,)
     try:
-        array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{where} is {type(values).__name__}, expected {shape[0]} finite numbers") from None
-    if array.shape != shape or not np.isfinite(array).all():
+        array = real_numbers(values)
+    except (TypeError, ValueError, OverflowError) as error:
+        found = f"{where} is {type(values).__name__}, expected {shape[0]} finite numbers"
+        raise InputError(f"{found}; found {error}") from None
+    if array.shape != shape:
         raise InputError(f"{where} has shape {array.shape}, expected {shape} finite numbers")
+    if not np.isfinite(array).all():
+        period = int(np.argmin(np.isfinite(array)))
+        raise InputError(f"{where} has the value {array[period]} in period {period}, expected {shape} finite numbers")
     if key == "initial_penalty" and (array <= 0).any():
         raise InputError(f"{where} has the value {array.min():g}, expected numbers above 0")
     return array

@@ -259,6 +259,9 @@ def answer_fault(answer: object) -> str | None:
         value = getattr(answer, label)
         if not is_number(value) and not (value is None and label in OPTIONAL_SCALARS):
             return f"answer.{label} is {type(value).__name__}, expected a number"
+    for label in ("model_error", "solve_seconds", "inner_iterations"):
+        if getattr(answer, label) < 0:
+            return f"answer.{label} is {getattr(answer, label)!r}, expected a number of at least 0"
     if answer.status.usable and not _is_array_of_numbers(answer.values):
         return f"answer.values is {type(answer.values).__name__}, expected an array of numbers"
     return None

@@ -16,6 +16,7 @@ from admm import wire
 from admm.errors import InputError, TransportError
 from admm.interfaces import Traffic
 from admm.transcript import Transcript
+from admm.values import is_number
 from admm.wire import Kind, Message
 
 TAG = 7101
@@ -43,7 +44,7 @@ class Messenger:
     """
 
     def __init__(self, comm: Communicator, deadline_seconds: float, transcript: Transcript | None) -> None:
-        if not deadline_seconds > 0:
+        if not (is_number(deadline_seconds) and deadline_seconds > 0):
             raise InputError(f"MPI transport: deadline_seconds is {deadline_seconds!r}, expected a number above 0")
         self.rank, self.ranks = comm.Get_rank(), comm.Get_size()
         self.traffic, self.transcript, self.keep_going = Traffic(), transcript, False

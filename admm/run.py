@@ -6,7 +6,7 @@ A scheme is a subclass that says what one iteration is. Everything that it learn
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from admm import updates
 from admm.couplings import Layout
-from admm.errors import InfeasibleError, SolverError, TielineError, TransportError
+from admm.errors import InfeasibleError, InputError, SolverError, TielineError, TransportError
 from admm.frozen import Frozen
 from admm.graph import Sides, given_name
 from admm.interfaces import Agent, Answer, AnswerStatus, Question, Transport, check_answer_fits
@@ -155,10 +155,22 @@ class Run:
 
     def limits(self) -> Status:
         """Whether the callback or a limit ends the run."""
-        asked = None if self.settings.callback is None else self.settings.callback(self.history[-1])
-        if asked:
-            return asked if isinstance(asked, Status) else Status.STOPPED
-        return self.budget()
+        asked = Status.RUNNING if self.settings.callback is None else self._called_back(self.settings.callback)
+        return self.budget() if asked is Status.RUNNING else asked
+
+    def _called_back(self, callback: Callable[[Progress], Any]) -> Status:
+        """What the callback wants. What it raises is the user's own affair."""
+        self.asking = True
+        asked = callback(self.history[-1])
+        self.asking = False
+        if asked is None or isinstance(asked, bool | np.bool_):
+            return Status.STOPPED if asked else Status.RUNNING
+        if isinstance(asked, Status) and asked in (Status.RUNNING, Status.STOPPED, Status.INTERRUPTED):
+            return asked
+        raise InputError(
+            f"settings: the callback returned {asked!r} ({type(asked).__name__}), expected True to stop the run, "
+            "False or None to go on, Status.STOPPED or Status.INTERRUPTED"
+        )
 
     def budget(self) -> Status:
         """Whether a limit ends the run."""

@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from admm import updates
-from admm.acceleration import Point
+from admm.acceleration import Point, checked_point
 from admm.initial import checked_penalty
 from admm.state import Residuals, Result, Status
 from admm.two_block import TwoBlock
@@ -169,7 +169,8 @@ class Stale(TwoBlock):
         penalty = self.next_penalty(dual_step, seen)
         if np.array_equal(penalty, self.penalty):
             before = Point(self.answered.second.copy(), self.answered.price.copy())
-            self.start = self.acceleration.next_start(before, after, state.penalty)
+            start = self.acceleration.next_start(before, after, state.penalty)
+            self.start = checked_point(start, self.acceleration, self.layout.size)
         else:
             self.acceleration.forget()
             self.start = after

@@ -55,7 +55,8 @@ class Settings:
     prices start at price_scale, values at 0, the penalty as its policy says; `warm_start` makes all three from a former
     result.
     final_accuracy: accuracy that agents are asked for before a stop is accepted, as a share of scale.
-    callback: called with a Progress after every iteration; a true return stops the run.
+    callback: called with a Progress after every iteration; where it returns True, Status.STOPPED or
+    Status.INTERRUPTED, the run stops; None, False and Status.RUNNING let it go on.
     relay_all: put a relay agent on every coupling (textbook general-form consensus).
     scheme: "two-block"; "certified", the same with a proof to stop on; "memory", in which lead operators remember.
     lead: agents that lead the schemes "certified" and "memory"; where none is named, all of the second side that can.
@@ -88,7 +89,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not isinstance(self.scheme, str) or self.scheme not in SCHEMES:
             raise InputError(f"settings: scheme is {self.scheme!r}, expected one of {', '.join(SCHEMES)}")
-        if self.on_lost_agent not in ON_LOST_AGENT:
+        if not isinstance(self.on_lost_agent, str) or self.on_lost_agent not in ON_LOST_AGENT:
             raise InputError(f"settings: on_lost_agent is {self.on_lost_agent!r}, expected stop or freeze")
         if self.on_lost_agent == "freeze" and self.scheme != "two-block":
             raise InputError(f"settings: on_lost_agent 'freeze' needs the scheme 'two-block', not '{self.scheme}'")
@@ -114,6 +115,8 @@ class Settings:
             _check_positive("time_limit_seconds", self.time_limit_seconds)
         if self.callback is not None and not callable(self.callback):
             raise InputError(f"settings: callback is {self.callback!r}, expected a function of a Progress, or None")
+        if not isinstance(self.relay_all, bool | np.bool_):
+            raise InputError(f"settings: relay_all is {self.relay_all!r}, expected True or False")
         if not isinstance(self.lead, tuple | list) or not all(map(is_name, self.lead)):
             raise InputError(f"settings: lead is {self.lead!r}, expected names of agents, such as ('dso',)")
         for key in ("initial_price", "initial_values", "initial_penalty"):

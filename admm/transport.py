@@ -30,6 +30,7 @@ from admm.interfaces import (
     timed_answer,
 )
 from admm.transcript import Transcript
+from admm.values import is_number, is_whole
 from admm.wire import answers_bytes, questions_bytes
 
 LOOK_SECONDS = 1e-3
@@ -113,7 +114,14 @@ class InProcessTransport:
         deadline_seconds: float | None = None,
         transcript: Transcript | None = None,
     ) -> None:
-        self._threads, self._deadline = threads or available_cores(), deadline_seconds
+        if threads is not None and (not is_whole(threads) or threads < 1):
+            raise InputError(f"in-process transport: threads is {threads!r}, expected a whole number of at least 1")
+        if deadline_seconds is not None and not (is_number(deadline_seconds) and deadline_seconds > 0):
+            raise InputError(
+                f"in-process transport: deadline_seconds is {deadline_seconds!r}, expected a number above 0, or None"
+            )
+        self._threads = available_cores() if threads is None else int(threads)
+        self._deadline = None if deadline_seconds is None else min(float(deadline_seconds), threading.TIMEOUT_MAX)
         self.transcript = transcript
         self._pool: ThreadPoolExecutor | None = None
         self._late_pool: ThreadPoolExecutor | None = None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from admm import updates
-from admm.acceleration import Acceleration, Point, acceleration_for
+from admm.acceleration import Acceleration, Point, acceleration_for, checked_point
 from admm.couplings import Layout
 from admm.initial import checked_penalty, initial_state
 from admm.interfaces import Answer, AnswerStatus, Question
@@ -112,7 +112,8 @@ class TwoBlock(Run):
             self.policy.update(state.penalty, self.observe(dual_step, seen)), self.policy, self.layout
         )
         if np.array_equal(penalty, state.penalty):
-            self.start = self.acceleration.next_start(self.start, after, penalty)
+            start = self.acceleration.next_start(self.start, after, penalty)
+            self.start = checked_point(start, self.acceleration, self.layout.size)
         else:
             self.acceleration.forget()
             self.start = after

@@ -9,6 +9,8 @@ import numpy as np
 
 LARGEST_WHOLE = 2**63
 """From here on numpy takes whole numbers for objects."""
+NO_NUMBERS = {"U": "text", "S": "text", "b": "truth values", "c": "complex numbers", "M": "dates", "m": "times"}
+"""By kind of an array, what numpy would turn into numbers without a word."""
 
 
 def is_number(value: Any) -> bool:
@@ -26,6 +28,19 @@ def is_finite(value: Any) -> bool:
 
 def is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def real_numbers(value: Any) -> np.ndarray:
+    """A copy as an array of floats. Raises TypeError or ValueError, which says what was found, where it holds anything
+    but real numbers: text that reads like a number, too, truth values, objects, and values that are masked."""
+    array = np.asarray(value)
+    if np.ma.is_masked(value):
+        raise TypeError("masked values")
+    if array.dtype.kind not in "fiu":
+        raise TypeError(NO_NUMBERS.get(array.dtype.kind, "objects"))
+    if isinstance(value, list | tuple) and any(isinstance(one, bool | np.bool_) for one in value):
+        raise TypeError("truth values")
+    return array.astype(float)
 
 
 def is_name(value: Any) -> bool:

@@ -39,6 +39,8 @@ SOLVERS = {
 """Solvers to choose from: module and class of each."""
 FLAT_SOLVERS = {"osqp": ("subproblems.clarabel_solver", "ClarabelSolver"), "piqp": SOLVERS["piqp"]}
 """What answers questions that no finite penalty curves, by the solver chosen."""
+LARGEST = 1e30
+"""Size of a program's numbers above which products of them leave what floating point holds."""
 INNER_SHARE = 0.5
 """The solver's tolerance as a share of the accuracy that is asked for."""
 
@@ -57,6 +59,8 @@ class QPAgent:
             raise InputError(f"QPAgent got {type(qp).__name__}, expected a QuadraticProgram")
         if not isinstance(solver, str) or solver not in SOLVERS:
             raise InputError(f"{qp.name}: solver is {solver!r}, expected one of {', '.join(SOLVERS)}")
+        if not isinstance(shares_cost, bool | np.bool_):
+            raise InputError(f"{qp.name}: shares_cost is {shares_cost!r}, expected True or False")
         self.qp, self.solver_name, self.shares_cost = qp, solver, shares_cost
         self.x: np.ndarray | None = None
         self._boundary: AgentBoundary | None = None
@@ -119,6 +123,12 @@ class QPAgent:
             if not np.isfinite(values).all():
                 raise InputError(
                     f"{self.qp.name}: {key} is no longer finite in scaled units; check the units and the scales"
+                )
+            size = np.abs(values).max(initial=0.0)
+            if size > LARGEST:
+                raise InputError(
+                    f"{self.qp.name}: the largest entry of {key} is {size:.3g} in scaled units, expected sizes below "
+                    f"{LARGEST:g}; check the units and the scales"
                 )
 
     def update(self, qp: QuadraticProgram) -> None:

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
 from admm import InputError
-from admm.values import is_finite
+from admm.values import is_finite, real_numbers
 
 INFINITE = 1e20
 """Bounds of at least this size count as none."""
@@ -77,6 +77,13 @@ class QuadraticProgram:
         if not isinstance(self.boundary, Mapping):
             raise self._error(f"boundary is {self.boundary!r}, expected {{(coupling, quantity): positions}}")
         put("boundary", {key: self._positions(key, at) for key, at in self.boundary.items()})
+        if not isinstance(self.name, str):
+            raise InputError(f"quadratic program: name is {self.name!r}, expected text")
+        for key in ("variables", "rows"):
+            blocks = getattr(self, key)
+            if not isinstance(blocks, tuple | list) or not all(isinstance(block, Block) for block in blocks):
+                raise self._error(f"{key} is {blocks!r}, expected a tuple of subproblems.quadratic_program.Block")
+            put(key, tuple(blocks))
         if not is_finite(self.constant):
             raise self._error(f"constant is {self.constant!r}, expected a finite number")
         self._check(n, m)
@@ -101,10 +108,12 @@ class QuadraticProgram:
         given = getattr(self, key)
         try:
             _check_stored(given)
-            matrix = sp.csc_matrix(given, dtype=float, copy=True)
+            matrix = sp.csc_matrix(given if sp.issparse(given) else real_numbers(given), dtype=float, copy=True)
         except (TypeError, ValueError, OverflowError) as error:
-            why = f" ({error})" if sp.issparse(given) else ""
-            raise self._error(f"{key} is {type(given).__name__}{why}, expected a sparse matrix of numbers") from None
+            found = f"{key} is {type(given).__name__}"
+            found = f"{found} ({error}), expected" if sp.issparse(given) else f"{found}, expected"
+            why = "" if sp.issparse(given) else f"; found {error}"
+            raise self._error(f"{found} a sparse matrix of numbers{why}") from None
         if not np.isfinite(matrix.data).all():
             raise self._error(f"{key} has an entry that is not a finite number")
         matrix.sum_duplicates()  # and sorts; solvers read the arrays as they stand
@@ -113,10 +122,9 @@ class QuadraticProgram:
     def _vector(self, key: str, size: int, infinite: bool = False) -> np.ndarray:
         value = getattr(self, key)
         try:
-            _check_real(value)
-            array = np.array(value, dtype=float)
-        except (TypeError, ValueError, OverflowError):
-            raise self._error(f"{key} is {type(value).__name__}, expected {size} numbers") from None
+            array = real_numbers(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise self._error(f"{key} is {type(value).__name__}, expected {size} numbers; found {error}") from None
         if array.shape != (size,):
             raise self._error(f"{key} has shape {array.shape}, expected {(size,)}")
         if np.isnan(array).any() or (not infinite and np.isinf(array).any()):
@@ -190,18 +198,13 @@ class QuadraticProgram:
         return replace(self, **changes)
 
 
-def _check_real(given: Any) -> None:
-    """Raises TypeError for complex numbers, whose imaginary part a conversion would drop."""
-    dtype = given.dtype if sp.issparse(given) else np.asarray(given).dtype
-    if dtype.kind in "cmM":
-        raise TypeError("expected real numbers")
-
-
 def _check_stored(given: Any) -> None:
-    """Raises ValueError where a sparse matrix's index arrays do not fit it: compiled code would read beyond them."""
-    _check_real(given)
+    """Raises ValueError where a sparse matrix's index arrays do not fit it: compiled code would read beyond them.
+    Raises TypeError where it stores no real numbers."""
     if not sp.issparse(given):
         return
+    if given.dtype.kind not in "fiu":
+        raise TypeError(f"of {given.dtype}")
     if given.format in ("csc", "csr", "bsr"):
         if (np.diff(given.indptr) < 0).any():  # scipy's own check passes where the last one is below 0
             raise ValueError("the index pointers fall")
