@@ -143,7 +143,7 @@ def measured(row: DayRow, run: RunDay) -> DayRow:
         setattr(row, f"{what}_mwh", sum(activated[name][what] for name in below))
     row.sold_up_mwh, row.sold_down_mwh = (activated[above][f"contracted_{way}"] for way in ("up", "down"))
     row.pv_curtailed_mwh = curtailed_mwh(run)
-    row.reserve_short_mwh = max(0.0, sum(run.outcome.reserve_short_mwh.values())) / network.feeders
+    row.reserve_short_mwh = max(0.0, sum(run.outcome.reserve_short_mwh.values()))
     _count(row, run)
     return row
 

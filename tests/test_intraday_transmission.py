@@ -309,3 +309,16 @@ def test_a_day_freezes_what_was_answered_at_each_gate() -> None:
     assert second[:3] == pytest.approx(first[:3], abs=SOLVED_MW)
     assert third[:4] == pytest.approx(second[:4], abs=SOLVED_MW)
     assert np.abs(first[1:] - second[1:])[2:].max() > 1.0
+
+
+@pytest.mark.parametrize("feeders", [1, 4])
+def test_reserve_that_is_short_counts_per_feeder_as_costs_do(feeders: int) -> None:
+    """3 MW up and 5 MW down are missing in hour 0: 8 MWh of the whole system."""
+    model = model_of(pair(), LOAD, up=20.0, down=10.0, bus="b", feeders=feeders)
+    agreed = DayAheadPrices(np.full(T, 30.0), np.full(T, 3.0), np.full(T, 3.0))
+    day = TransmissionDay(model, compile_tso, day_ahead(model)[0], MarketTable(), agreed, 1, "piqp")
+    day.agent.x = np.zeros(day.agent.qp.size)
+    start = {block.name: block.start for block in day.agent.qp.variables}
+    day.agent.x[start[SHORT[0]]], day.agent.x[start[SHORT[1]]] = 3.0, 5.0
+    day.open(1, model.load_mw)
+    assert day.short_mwh == pytest.approx(8.0 / feeders, rel=EXACT)

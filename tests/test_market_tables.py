@@ -13,6 +13,7 @@ import pytest
 
 import networks.market.tables as tables_module
 from admm import InputError
+from benchmarks.market_settlement import recomputed
 from networks.market.record import OUTSIDE
 from networks.market.settlement import settle
 from networks.market.tables import (
@@ -50,18 +51,48 @@ def frame(table) -> pd.DataFrame:
     return pd.DataFrame({name: column.values for name, column in table.items()})
 
 
-def test_the_ledger_by_stage_period_coupling_and_product(settlement):
-    table = frame(settlement_table(settlement))
-    rows = pd.DataFrame(settlement.rows)
-    assert not table.duplicated(["stage", "period", "coupling", "product"]).any()
+def test_the_ledger_entry_by_entry_with_gate_and_price(settlement):
+    table, rows = frame(settlement_table(settlement)), pd.DataFrame(settlement.rows)
+    keys = ["stage", "gate", "period", "coupling", "product", "quantity_mwh", "price_eur_per_mwh"]
+    pd.testing.assert_frame_equal(table[keys], rows[keys], check_dtype=False)
     lower = rows.coupling.map({"ec": "ec", "dso": "dso", OUTSIDE: "tso"})
-    rows["lower_pays_eur"] = np.where(rows.payer == lower, 1, -1) * rows.amount_eur
-    keys = ["stage", "period", "coupling", "product"]
-    sums = rows.groupby(keys)[["quantity_mwh", "lower_pays_eur"]].sum()
-    found = table.set_index(keys).sort_index()
-    pd.testing.assert_frame_equal(found[["quantity_mwh", "lower_pays_eur"]], sums, rtol=0, atol=EXACT)
-    one = found.loc["intra-day", 1, "ec", "intraday_energy"]  # gate 0: 14.00, gate 1: -12.00
-    assert (one.lower, one.upper, one.lower_pays_eur, one.time_utc) == ("ec", "dso", 2.0, "2026-01-15T00:30Z")
+    assert table.lower.tolist() == lower.tolist()
+    pays = np.where(rows.payer == lower, 1, -1) * rows.amount_eur
+    assert table.lower_pays_eur.tolist() == pytest.approx(pays.tolist(), abs=EXACT)
+    one = table.set_index(["product", "coupling", "period", "gate"])
+    assert one.loc["intraday_energy", "ec", 1, 0].lower_pays_eur == 14.0
+    assert one.loc["intraday_energy", "ec", 1, 1].lower_pays_eur == -12.0
+    assert one.loc["intraday_energy", "ec", 1, 1].price_eur_per_mwh == 80.0
+    assert one.loc["intraday_energy", "ec", 1, 1].time_utc == "2026-01-15T00:30Z"
+
+
+def test_the_settlement_follows_from_the_csv_files_alone(tables, tmp_path: Path):
+    write_tables(tmp_path, tables)
+    found = recomputed(tmp_path)
+    assert found.entries == len(tables["settlement"]["gate"].values) > 15
+    assert (found.wrong_cents, found.wrong_agent_cents, found.sum_cents, found.wrong_signs) == (0, 0, 0, 0)
+    assert max(found.position_error_mw, found.activation_error_mw, found.price_error_eur_per_mwh) <= EXACT
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "row", "change", "shows"),
+    [
+        ("settlement.csv", "quantity_mwh", 0, 0.01, "wrong_cents"),
+        ("settlement.csv", "lower_pays_eur", 3, 0.01, "wrong_cents"),
+        ("settlement.csv", "price_eur_per_mwh", 0, 1.0, "price_error_eur_per_mwh"),
+        ("positions.csv", "last_plan_mw", 0, 0.01, "position_error_mw"),
+        ("positions.csv", "imbalance_eur_per_mwh", 0, 1.0, "price_error_eur_per_mwh"),
+        ("agents.csv", "amount_eur", 0, 0.01, "wrong_agent_cents"),
+    ],
+)
+def test_a_changed_cell_shows_when_the_settlement_is_recomputed(
+    tables, tmp_path: Path, file: str, column: str, row: int, change: float, shows: str
+):
+    write_tables(tmp_path, tables)
+    cells = pd.read_csv(tmp_path / file)
+    cells.loc[row, column] += change
+    cells.to_csv(tmp_path / file, index=False)
+    assert getattr(recomputed(tmp_path), shows) > EXACT
 
 
 def test_an_agents_amounts_add_up_to_minus_its_net_cost(settlement):
@@ -75,19 +106,20 @@ def test_an_agents_amounts_add_up_to_minus_its_net_cost(settlement):
     assert set(table.agent) == {"ec", "dso", "tso", OUTSIDE}
 
 
-def test_positions_by_hand():
-    table = frame(positions_table(hand_day())).set_index(["time_utc", "coupling", "quantity"])
+def test_positions_by_hand(settlement):
+    table = frame(positions_table(settlement)).set_index(["time_utc", "coupling", "quantity"])
     assert len(table) == 2 * 2 * 3
     ec = table.loc["2026-01-15T00:30Z", "ec", "p_mw"]
-    assert ec.tolist() == pytest.approx([2.0, 2.1, 2.2, 60, 80], abs=EXACT)
+    assert ec.tolist() == pytest.approx([2.0, 2.1, 2.2, 60, 80, 76], abs=EXACT)
     up = table.loc["2026-01-15T00:00Z", "dso", "flex_up_mw"]
-    assert up.tolist() == pytest.approx([0.2, 0.0, np.nan, -5, -3], abs=EXACT, nan_ok=True)
+    assert up.tolist() == pytest.approx([0.2, 0.0, np.nan, -5, -3, np.nan], abs=EXACT, nan_ok=True)
     assert list(table.columns) == [
         "day_ahead_mw",
         "last_plan_mw",
         "realised_mw",
         "day_ahead_eur_per_mwh",
         "last_eur_per_mwh",
+        "imbalance_eur_per_mwh",
     ]
 
 
@@ -142,7 +174,7 @@ def test_numbers_have_units_and_texts_have_none(tables):
     for table in tables.values():
         for name, column in table.items():
             assert bool(column.unit) == (column.values.dtype != object), name
-            ending = {"eur": "EUR", "mwh": "MWh", "mw": "MW", "seconds": "s"}.get(name.rpartition("_")[2])
+            ending = {"eur": "EUR", "mwh": "MWh", "mw": "MW"}.get(name.rpartition("_")[2])
             assert ending is None or column.unit in (ending, "EUR/MWh")
 
 

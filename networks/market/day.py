@@ -28,7 +28,7 @@ States = Mapping[str, Mapping[str, float]]
 class DayOutcome:
     """What a day came to. spread_eur_per_mwh: (T,), of imbalance. day_ahead_eur: own cost of the day-ahead schedule.
     standalone_eur: own cost and energy at the day-ahead prices of a community that offers no flexibility.
-    reserve_short_mwh: of the whole system. All but the record and the spread by agent."""
+    reserve_short_mwh: per feeder, as all of it is. All but the record and the spread by agent."""
 
     record: DayRecord
     spread_eur_per_mwh: np.ndarray

@@ -227,7 +227,7 @@ def balancing_bus(model: TransmissionModel) -> str:
 class TransmissionDay:
     """The operator through the day. compiled: gives the program of a model. x: its day-ahead schedule, (n,).
 
-    short_mwh: reserve of both directions that was asked for and not held, in the periods that are over.
+    short_mwh: reserve of both directions that was asked for and not held, in the periods that are over, per feeder.
     """
 
     def __init__(
@@ -257,7 +257,7 @@ class TransmissionDay:
             since = (self._period_of >= self._gate) & (self._period_of < gate)
             self._done[since] = self.agent.x[: self._done.size][since]
             missing_mw = sum(self.agent.solution()[name] for name in SHORT)[self._gate : gate]
-            self.short_mwh += self._model.hours * float(missing_mw.sum())
+            self.short_mwh += self._model.hours * float(missing_mw.sum()) / self._model.feeders
             now = dispatch_of(self._model, self.agent.solution())
             self._program.agree(slice(self._gate + self._notice, gate + self._notice), now)
         self._gate = gate

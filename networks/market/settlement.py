@@ -68,10 +68,12 @@ the outside. Quantities and amounts are positive where the lower agent takes and
 
 @dataclass(frozen=True)
 class Settlement:
-    """entries: (rows,) of type ENTRY, in the order of time. record: what was settled."""
+    """entries: (rows,) of type ENTRY, in the order of time. record: what was settled.
+    imbalance_eur_per_mwh: (couplings, T), the price of realised less last plan."""
 
     record: DayRecord
     entries: np.ndarray
+    imbalance_eur_per_mwh: np.ndarray
 
     @cached_property
     def accounts(self) -> dict[str, tuple[str, str]]:
@@ -166,12 +168,13 @@ def settle(record: DayRecord, spread_eur_per_mwh: float | np.ndarray = 0.0) -> S
     system is short, and cheaper while it is long. Raises InputError.
     """
     spread = _checked_spread(record, spread_eur_per_mwh)
-    parts = [*_day_ahead(record), *_intraday(record), _imbalance(record, spread), _balancing(record)]
+    price = _imbalance_price(record, spread)
+    parts = [*_day_ahead(record), *_intraday(record), _imbalance(record, price), _balancing(record)]
     entries = np.concatenate(parts)
     keys = ("product", "account", "period", "gate", "stage")  # the last one counts first
     entries = entries[np.lexsort([entries[key] for key in keys])]
     entries["cents"] = _cents(entries)
-    return Settlement(record, entries)
+    return Settlement(record, entries, price)
 
 
 def worse_off(
@@ -233,14 +236,23 @@ def _inside(record: DayRecord, p_mw: np.ndarray) -> np.ndarray:
     return np.clip(p_mw, planned - up, planned + down)
 
 
-def _imbalance(record: DayRecord, spread: np.ndarray) -> np.ndarray:
-    """Realised against the last plan, at the last price and the spread (T,)."""
-    deviation = record.realised_mw() - record.positions_mw(ENERGY)[-1]
+def _imbalance_price(record: DayRecord, spread: np.ndarray) -> np.ndarray:
+    """Find the price of imbalance, (couplings, T): the last price, and the spread (T,) by what the system is."""
     top = record.top()
-    system = record.feeders()[top] @ deviation[top]
+    system = record.feeders()[top] @ _deviation_mw(record)[top]
     sign = np.where(np.abs(system) > BALANCED_MW, np.sign(system), 0.0)
-    price = record.last_prices_eur_per_mwh(ENERGY) + spread * sign
+    return record.last_prices_eur_per_mwh(ENERGY) + spread * sign
+
+
+def _imbalance(record: DayRecord, price: np.ndarray) -> np.ndarray:
+    """Settle realised against the last plan at a price (couplings, T)."""
+    deviation = _deviation_mw(record)
     return _entries(record, (IMBALANCE, "imbalance"), np.arange(record.periods), deviation[None], price[None])
+
+
+def _deviation_mw(record: DayRecord) -> np.ndarray:
+    """Subtract the last plan from what was realised, (couplings, T)."""
+    return record.realised_mw() - record.positions_mw(ENERGY)[-1]
 
 
 def _balancing(record: DayRecord) -> np.ndarray:

@@ -47,26 +47,30 @@ Table = Mapping[str, Column]
 
 
 def settlement_table(settlement: Settlement) -> Table:
-    """The ledger, gates added up: one row a stage, period, coupling and product."""
-    keys = ("stage", "period", "account", "product")
+    """List the ledger: one row an entry, in the order of time.
+
+    Within a coupling and a product, an amount is the growth of the running sum of quantity x price, rounded to whole
+    cents. So the whole settlement follows from this table.
+    """
     entries = settlement.entries
-    first, row = _groups([entries[key] for key in keys])
-    stage, period, account, product = (entries[key][first] for key in keys)
-    cents = np.zeros(first.size, dtype=np.int64)
-    np.add.at(cents, row, entries["cents"])
+    stage, period, account, product = (entries[key] for key in ("stage", "period", "account", "product"))
     ends = np.array(list(settlement.accounts.values()), dtype=object)
     return {
         "stage": Column(_texts(STAGES)[stage], TEXT, "day-ahead, intra-day or imbalance"),
-        "period": Column(period, "1", "number of the period of delivery, from 0"),
+        "gate": Column(
+            entries["gate"].astype(int), "1", "period that it lies before, -1 day-ahead; imbalance: the period"
+        ),
+        "period": Column(period.astype(int), "1", "number of the period of delivery, from 0"),
         "time_utc": Column(_times(settlement.record)[period], TEXT, "start of the period of delivery"),
         "coupling": Column(_texts(settlement.accounts)[account], TEXT, "where it is traded"),
         "product": Column(_texts(PRODUCTS)[product], TEXT, "what is traded"),
         "lower": Column(ends[account, 0], TEXT, "agent that takes and pays what is positive"),
         "upper": Column(ends[account, 1], TEXT, "agent that gives and receives what is positive"),
-        "quantity_mwh": Column(
-            np.bincount(row, entries["quantity_mwh"], first.size), "MWh", "what the lower agent takes, net of all gates"
+        "quantity_mwh": Column(entries["quantity_mwh"], "MWh", "what the lower agent takes, per feeder"),
+        "price_eur_per_mwh": Column(entries["price_eur_per_mwh"], "EUR/MWh", "positive: the lower agent pays"),
+        "lower_pays_eur": Column(
+            entries["cents"] / CENTS_PER_EUR, "EUR", "what the lower agent pays the upper one, per feeder"
         ),
-        "lower_pays_eur": Column(cents / CENTS_PER_EUR, "EUR", "what the lower agent pays the upper one, net"),
     }
 
 
@@ -108,8 +112,9 @@ def activation_table(settlement: Settlement) -> Table:
     return {"coupling": Column(_texts(found), TEXT, "whose lower agent it is"), **columns}
 
 
-def positions_table(record: DayRecord) -> Table:
-    """What was agreed on and what happened: one row a period, coupling and quantity."""
+def positions_table(settlement: Settlement) -> Table:
+    """List what was agreed on and what happened: one row a period, coupling and quantity."""
+    record = settlement.record
     names, count, periods = list(record.couplings), len(QUANTITIES), record.periods
 
     def rows(values: Sequence[np.ndarray]) -> np.ndarray:
@@ -120,6 +125,7 @@ def positions_table(record: DayRecord) -> Table:
     prices = [record.prices_eur_per_mwh(quantity) for quantity in QUANTITIES]
     last = [record.last_prices_eur_per_mwh(quantity) for quantity in QUANTITIES]
     nothing = np.full((len(names), periods), np.nan)
+    imbalance = [settlement.imbalance_eur_per_mwh if quantity == ENERGY else nothing for quantity in QUANTITIES]
     realised = [record.realised_mw() if quantity == ENERGY else nothing for quantity in QUANTITIES]
     each = "EUR/MWh"
     return {
@@ -133,11 +139,17 @@ def positions_table(record: DayRecord) -> Table:
             rows([eur[0] for eur in prices]), each, "price day-ahead, positive: lower pays"
         ),
         "last_eur_per_mwh": Column(rows(last), each, "price at the period's own gate, positive: lower pays"),
+        "imbalance_eur_per_mwh": Column(rows(imbalance), each, "price of realised less last plan; NaN for flexibility"),
     }
 
 
 def gates_table(record: DayRecord, results: Mapping[int, Result]) -> Table:
-    """How each coordination went. results: by gate, -1 for the day-ahead market, T for the closing step."""
+    """List how each coordination went, without its time: tables of the same day are the same to the byte.
+
+    Args:
+        record: the day.
+        results: by gate, -1 for the day-ahead market, T for the closing step.
+    """
     wrong = [gate for gate in results if not DAY_AHEAD_GATE <= gate <= record.periods]
     if wrong:
         raise InputError(f"gates: there is no gate {wrong[0]}, expected numbers from -1 to {record.periods}")
@@ -155,7 +167,6 @@ def gates_table(record: DayRecord, results: Mapping[int, Result]) -> Table:
         "iterations": Column(np.array([one.iterations for one in found], dtype=int), "1", "of the coordination"),
         "status": Column(_texts(one.status.name.lower() for one in found), TEXT, "how it ended"),
         "objective_eur": Column(numbers(one.objective for one in found), "EUR", "sum of costs; NaN where not shared"),
-        "seconds": Column(numbers(one.timing.wall for one in found), "s", "wall time"),
         "largest_mismatch": Column(numbers(one.residuals.mismatch for one in found), "1", "as a share of the scale"),
     }
 
@@ -166,7 +177,7 @@ def market_tables(settlement: Settlement, results: Mapping[int, Result]) -> dict
         "settlement": settlement_table(settlement),
         "agents": agents_table(settlement),
         "activation": activation_table(settlement),
-        "positions": positions_table(settlement.record),
+        "positions": positions_table(settlement),
         "gates": gates_table(settlement.record, results),
     }
 
@@ -228,12 +239,6 @@ def _checked(where: str, table: Table) -> Table:
 def _cells(values: np.ndarray) -> list[Any]:
     """As Python numbers and texts: their shortest words read back as the same number."""
     return ["" if value != value else value for value in values.tolist()]
-
-
-def _groups(keys: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The first place of each different row of keys (groups,), sorted by them, and the group of each row (rows,)."""
-    _, first, group = np.unique(np.stack(keys).astype(np.int64), axis=1, return_index=True, return_inverse=True)
-    return first, group.ravel()
 
 
 def _times(record: DayRecord) -> np.ndarray:
