@@ -73,7 +73,9 @@ class Case:
         self.folder, self.horizon, self.table = folder, folder.horizon, folder.table
         self.profiles = Profiles([folder.file(name) for name in self.table.profiles], self.horizon)
         self.private = PrivateFiles(folder, self.profiles)
-        self.feeders = {n.name: feeder_of(folder, n) for n in folder.distribution}
+        found = {n.name: feeder_of(folder, n) for n in folder.distribution}
+        self.feeders = {name: feeder for name, (feeder, _) in found.items()}
+        self.notes = tuple(note for _, notes in found.values() for note in notes)
         self.grids = {n.name: transmission_of(folder, n) for n in folder.transmission}
         self.gas_grids = {n.name: gas_grid_of(folder, n) for n in folder.gas}
         self._check_feeders()

@@ -24,7 +24,8 @@ Nominal = Annotated[float, Field(gt=0, le=1e9, strict=True)]
 """A size or price that scales the algorithm: numbers beyond are mistakes, of which squares would overflow."""
 NotNegative = Annotated[float, Field(ge=0, strict=True)]
 Whole = Annotated[int, Field(ge=1, strict=True)]
-Voltage = Annotated[float, Field(gt=0.5, lt=1.5, strict=True)]
+VOLTAGE: Any = {"gt": 0.5, "lt": 1.5, "strict": True}
+"""Bounds of a voltage that may be absent."""
 
 
 class HorizonTable(Attributes):
@@ -78,13 +79,27 @@ class DistributionTable(Attributes):
     replaces_bus_load: bool = Field(
         default=True, strict=True, description="whether the feeders stand for the upstream bus's own load"
     )
-    slack_voltage_pu: Voltage = Field(default=1.0, description="voltage at the feeder's head")
-    voltage_min_pu: Voltage = Field(default=0.95, description="at every node")
-    voltage_max_pu: Voltage = Field(default=1.05, description="at every node")
+    slack_voltage_pu: float | None = Field(
+        default=None,
+        **VOLTAGE,
+        description="voltage at the feeder's head; the source's if absent, 1 where it has none",
+    )
+    voltage_min_pu: float | None = Field(
+        default=None,
+        **VOLTAGE,
+        description="at every node; the source's limits if absent, 0.95 where it has none",
+    )
+    voltage_max_pu: float | None = Field(
+        default=None,
+        **VOLTAGE,
+        description="at every node; the source's limits if absent, 1.05 where it has none",
+    )
     substation_limit_mva: Positive | None = Field(
         default=None, description="apparent power at the feeder's head; none if absent"
     )
-    current_limit_scale: Positive = Field(default=1.0, description="factor on the source's current limits")
+    current_limit_scale: float | None = Field(
+        default=None, gt=0, strict=True, description="factor on the source's current limits; 1 if absent"
+    )
     load_profile: Series = Field(default=1.0, description="column of the public profiles, or a number")
     load_scale: NotNegative = Field(default=1.0, description="factor on the source's loads")
     pv_profile: Series = Field(default=0.0, description="output of other customers' PV per installed power")
@@ -96,7 +111,7 @@ class DistributionTable(Attributes):
 
     @model_validator(mode="after")
     def _band_in_order(self) -> DistributionTable:
-        if self.voltage_min_pu >= self.voltage_max_pu:
+        if None not in (self.voltage_min_pu, self.voltage_max_pu) and self.voltage_min_pu >= self.voltage_max_pu:
             raise ValueError(
                 f"voltage_min_pu is {self.voltage_min_pu:g}, expected below voltage_max_pu {self.voltage_max_pu:g}"
             )

@@ -19,6 +19,8 @@ from networks.tables import read_table
 
 BASE_MVA = 1.0
 OPTIONAL_POWERS = ("sgen_p_mw", "sgen_q_mvar", "shunt_p_mw", "shunt_q_mvar")
+V_MIN_PU, V_MAX_PU = 0.95, 1.05
+"""Voltage limits where a source states none: a band that operators plan with inside the 0.9 to 1.1 of EN 50160."""
 MOST_NAMES = 8
 """Names listed in a message before it says "and so many more"."""
 
@@ -29,14 +31,15 @@ class FeederNode:
 
     p_mw, q_mvar: of loads. sgen_p_mw, sgen_q_mvar: of static generators, negative where they generate.
     shunt_p_mw, shunt_q_mvar: of constant admittances, at base_kv; it grows with the squared voltage.
-    v_min_pu, v_max_pu: limits per unit of nominal_kv, which is base_kv where it is not given.
+    v_min_pu, v_max_pu: limits per unit of nominal_kv, which is base_kv where it is not given; NaN where the source
+    states none.
     """
 
     name: str
     p_mw: float = 0.0
     q_mvar: float = 0.0
-    v_min_pu: float = 0.9
-    v_max_pu: float = 1.1
+    v_min_pu: float = np.nan
+    v_max_pu: float = np.nan
     base_kv: float = 1.0
     nominal_kv: float | None = None
     sgen_p_mw: float = 0.0
@@ -65,6 +68,8 @@ class Feeder:
     r_pu, x_pu, i_max_pu: (n - 1,). slack_voltage_pu: voltage magnitude at the root, per unit of its nominal_kv.
     All others: (n,), see `FeederNode`. Flows are computed per unit of base_kv, the root's voltage carried through
     the ratios of transformers; limits and results are per unit of nominal_kv. Limits of the root itself are not used.
+    A limit that is NaN becomes V_MIN_PU or V_MAX_PU. limits_stated: (2, n) bool, whether v_min_pu, v_max_pu are the
+    source's own.
     """
 
     name: str
@@ -85,6 +90,7 @@ class Feeder:
     sgen_q_mvar: np.ndarray | None = None
     shunt_p_mw: np.ndarray | None = None
     shunt_q_mvar: np.ndarray | None = None
+    limits_stated: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         nodes, branches = len(self.nodes), len(self.branches)
@@ -96,7 +102,12 @@ class Feeder:
         self._check()
 
     def _fill_in(self) -> None:
-        """What is not given: no static generators, no shunts, and nominal voltages that are the base voltages."""
+        """What is not given: no static generators, no shunts, nominal voltages that are the base voltages, limits."""
+        if self.limits_stated is None:
+            object.__setattr__(self, "limits_stated", ~np.isnan([self.v_min_pu, self.v_max_pu]))
+        for key, default in (("v_min_pu", V_MIN_PU), ("v_max_pu", V_MAX_PU)):
+            given = np.asarray(getattr(self, key), dtype=float)
+            object.__setattr__(self, key, np.where(np.isnan(given), default, given))
         if self.nominal_kv is None:
             object.__setattr__(self, "nominal_kv", self.base_kv)
         for key in OPTIONAL_POWERS:

@@ -6,30 +6,25 @@ import difflib
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from admm import InputError
 from networks.case_file import CaseFolder
 from networks.case_tables import DistributionTable, GasTable, TransmissionTable
 from networks.feeder import Feeder, read_feeder_csv
+from networks.feeder_settings import with_settings
 from networks.gas_grid import GasGrid
 from networks.gas_tables import read_gas_csv
 from networks.grids import ELECTRIC, GAS, grid_folder, grid_names
 from networks.transmission_grid import TransmissionGrid, read_transmission_csv
 
 
-def feeder_of(folder: CaseFolder, network: DistributionTable) -> Feeder:
-    """The operator's feeder, with the case's voltage band, slack voltage and current limits."""
+def feeder_of(folder: CaseFolder, network: DistributionTable) -> tuple[Feeder, list[str]]:
+    """The operator's feeder with the case file's settings, and lines of what a user should know of it."""
     source = grid_source(folder, network)
     with folder.located(network.name):
         feeder = _feeder_from_json(source) if source.is_file() else read_feeder_csv(source)
-    return replace(
-        feeder,
-        slack_voltage_pu=network.slack_voltage_pu,
-        v_min_pu=np.full(len(feeder.nodes), network.voltage_min_pu),
-        v_max_pu=np.full(len(feeder.nodes), network.voltage_max_pu),
-        i_max_pu=feeder.i_max_pu * network.current_limit_scale,
-    )
+        notes = list(getattr(feeder, "notes", ()))
+        feeder, overridden = with_settings(feeder, network, has_slack_voltage=source.is_file())
+    return feeder, [f"network '{network.name}': {words}" for words in [*notes, overridden] if words]
 
 
 def transmission_of(folder: CaseFolder, network: TransmissionTable) -> TransmissionGrid:

@@ -159,7 +159,7 @@ class _FeederImport:
     def _node(self, bus: int, base_kv: float, power: complex) -> FeederNode:
         row = self.net.bus.loc[bus]
         factor = value(row, "vn_kv", base_kv) / base_kv
-        lower, upper = factor * value(row, "min_vm_pu", 0.9), factor * value(row, "max_vm_pu", 1.1)
+        lower, upper = factor * value(row, "min_vm_pu", np.nan), factor * value(row, "max_vm_pu", np.nan)
         return FeederNode(str(bus), power.real, power.imag, lower, upper, base_kv)
 
     def _line_branches(self, base_kv: dict[int, float]) -> Iterator[FeederBranch]:

@@ -48,7 +48,8 @@ def test_every_variant_is_valid(name: str, capsys) -> None:
     assert ended.code == 0, ended.errors
     assert "everything is valid" in ended.out and ended.errors == ""
     agents = load_case(name).agents
-    assert [line.split()[0] for line in ended.out.splitlines()[: len(agents)]] == list(agents)
+    answers = [line.split()[0] for line in ended.out.splitlines() if "boundary values" in line]
+    assert answers == list(agents)
 
 
 def test_the_copy_that_other_tests_spoil_is_valid(tmp_path: Path, capsys) -> None:

@@ -22,12 +22,17 @@ def command(given: argparse.Namespace) -> int:
     case = load_case(given.case)
     out = OutputFolder(given.out or f"results/{plain_name(given.case)}-centralised")
     out.check()
-    print(f"{case.name}: one QP of all {len(case.agents)} agents, solved by Clarabel, flows corrected until exact")
+    print(
+        f"{case.name}: one QP of all {len(case.agents)} agents, solved by Clarabel, flows corrected until exact",
+        *case.notes,
+        sep="\n  ",
+    )
     found = solve_centralised(case, report=print)
     summary = {
         "case": case.name,
         "case_sha256": case_digest(case, [{"digest": case.private_digest(case.agents)}]),
         **horizon_summary(case),
+        "notes": " | ".join(case.notes),
         "scheme": "centralised",
         "converged": True,
         "objective_eur": found.solution.objective_eur,

@@ -17,6 +17,7 @@ def command(given: argparse.Namespace) -> int:
     one_process("check")
     case = load_case(given.case)
     check_market(case)
+    print(case.headline(), *case.notes, sep="\n  ")
     for line in check_agents(case):
         print(line)
     print(f"{case.name}: everything is valid, and every agent is feasible on its own")

@@ -155,7 +155,8 @@ def _day_ahead(given: argparse.Namespace, day: MarketDay, settings: Settings, st
     case, driving, out = day.case, day.transport.rank == 0, stages.day_ahead
     result = None
     if driving:
-        print(f"{case.headline()}\nday-ahead: energy and flexibility capacity")
+        print(case.headline(), *case.notes, sep="\n  ")
+        print("day-ahead: energy and flexibility capacity")
         with History(out) as history, ProgressPrinter() as show:
 
             def record(progress: Progress) -> None:

@@ -169,7 +169,7 @@ def _drive(
 ) -> Result:
     """The run on the driving rank: history and progress go along with it."""
     where = f"{transport.ranks} ranks" if transport.ranks > 1 else "one process"
-    print(f"{case.headline()}; penalty {given.penalty}, {where}")
+    print(f"{case.headline()}; penalty {given.penalty}, {where}", *case.notes, sep="\n  ")
     with History(out, kept) as history, ProgressPrinter() as show, Interrupts() as interrupts:
 
         def record(progress: Progress) -> Status | None:

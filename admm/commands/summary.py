@@ -45,6 +45,7 @@ def run_summary(
         "case": case.name,
         "case_sha256": case_digest(case, facts),
         **horizon_summary(case),
+        "notes": " | ".join(case.notes),
         "scheme": given.scheme,
         "penalty": given.penalty,
         "acceleration": given.acceleration,
