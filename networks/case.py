@@ -290,7 +290,7 @@ class Case:
         shares = {
             kind: self._public_series(f"demand_profiles.{kind}", name) for kind, name in network.demand_profiles.items()
         }
-        shares = shares or {"": np.ones(self.horizon.periods)}
+        shares |= {"": np.ones(self.horizon.periods)}
         price = None
         if network.price_eur_per_mwh is not None:
             series = self._public_series("price_eur_per_mwh", network.price_eur_per_mwh)
@@ -300,7 +300,7 @@ class Case:
             name=network.name,
             grid=grid,
             hours=self.horizon.hours,
-            demand_mw=network.load_scale * grid.demand_mw(shares),
+            demand_mw=grid.demand_mw(shares, network.load_scale),
             connections=tuple(
                 GasConnection(coupling_name(h.name, operator), str(h.gas_node), h.gas_connection_kw / KW_PER_MW)
                 for h in hubs

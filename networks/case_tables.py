@@ -23,6 +23,7 @@ Positive = Annotated[float, Field(gt=0, strict=True)]
 Nominal = Annotated[float, Field(gt=0, le=1e9, strict=True)]
 """A size or price that scales the algorithm: numbers beyond are mistakes, of which squares would overflow."""
 NotNegative = Annotated[float, Field(ge=0, strict=True)]
+Finite = Annotated[float, Field(ge=-1e9, le=1e9, strict=True)]
 Whole = Annotated[int, Field(ge=1, strict=True)]
 VOLTAGE: Any = {"gt": 0.5, "lt": 1.5, "strict": True}
 """Bounds of a voltage that may be absent."""
@@ -66,7 +67,9 @@ class DistributionTable(Attributes):
     label: ClassVar[str] = "network"
     kind: Literal["distribution"]
     name: Name = Field(description="name of the operator as an agent")
-    source: str = Field(description="a bundled grid, a folder with bus.csv and branch.csv, or a pandapower JSON file")
+    source: str = Field(
+        description="a bundled grid, a folder with bus.csv and branch.csv, a pandapower JSON file, or a MATPOWER case"
+    )
     upstream: Name | None = Field(default=None, description="name of the transmission network; or give a supply_price")
     upstream_bus: Bus | None = Field(default=None, description="its bus at the substation")
     supply_price_eur_per_mwh: Series | None = Field(
@@ -141,7 +144,10 @@ class TransmissionTable(Attributes):
     label: ClassVar[str] = "network"
     kind: Literal["transmission"]
     name: Name = Field(description="name of the operator as an agent")
-    source: str = Field(description="a bundled grid or a pandapower JSON file")
+    source: str = Field(
+        description="a bundled grid, a folder with bus.csv, branch.csv and gen.csv, a pandapower JSON file, or a "
+        "MATPOWER case"
+    )
     cost_set: Literal["pglib", "matpower"] = Field(
         default="matpower", description="generator costs and limits (bundled grid only)"
     )
@@ -174,6 +180,17 @@ class GasTable(Attributes):
     name: Name = Field(description="name of the operator as an agent")
     source: str = Field(
         description="a bundled grid, a folder with node.csv, pipe.csv, gate.csv, or a pandapipes JSON file"
+    )
+    heating_value_kwh_per_kg: Positive | None = Field(
+        default=None, description="higher heating value of a pandapipes file's gas; the file's own if absent"
+    )
+    p_min_bar_g: Finite | None = Field(
+        default=None, description="lowest pressure (gauge) at every node of a pandapipes file; 0 if absent"
+    )
+    p_max_bar_g: Finite | None = Field(
+        default=None,
+        description="highest pressure (gauge) at every node of a pandapipes file; the highest that it sets or "
+        "names if absent",
     )
     operator: Name | None = Field(
         default=None, description="distribution network whose operator runs this one, too; none: an operator of its own"

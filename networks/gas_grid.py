@@ -23,6 +23,8 @@ MW_PER_KGPS = 3.6
 WIDEST_MM = 10_000.0
 """Wider than any pipe: beyond it a diameter is a mistake, which leaves the flow without a unique solution."""
 MOST_NAMES = 8
+SOURCE = "source"
+"""The profile that sources follow, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class GasProperties:
 class GasNode:
     """A row of the node table. demand_mw: at peak, negative where gas is fed in.
 
-    profile: the kind of its demand, such as "residential".
+    profile: the kind of its demand, such as "residential". feed_in_mw: of sources, by which demand_mw is less;
+    constant unless there is a profile "source".
     """
 
     name: str
@@ -63,6 +66,12 @@ class GasNode:
     demand_mw: float = 0.0
     profile: str = ""
     height_m: float = 0.0
+    feed_in_mw: float = 0.0
+
+    @property
+    def drawn_mw(self) -> float:
+        """Demand at peak without what sources feed in."""
+        return self.demand_mw + self.feed_in_mw
 
 
 @dataclass(frozen=True)
@@ -303,15 +312,28 @@ class GasGrid:
         """Absolute pressure at the given nodes."""
         return p_bar_g + self.ambient_bar[nodes]
 
-    def demand_mw(self, shares: dict[str, np.ndarray]) -> np.ndarray:
-        """Demand of every node, (T, n): its peak times the profile of its kind. shares: {profile: (T,)}."""
-        needed = {node.profile for node in self.nodes if node.demand_mw != 0}
+    def demand_mw(self, shares: dict[str, np.ndarray], scale: float = 1.0) -> np.ndarray:
+        """Net demand of every node, (T, n): its peak times the profile of its kind, less what sources feed in.
+
+        Args:
+            shares: {profile: (T,)}.
+            scale: factor on the demand, not on what sources feed in.
+        """
+        needed = {node.profile for node in self.nodes if node.drawn_mw != 0}
         missing = sorted(needed - shares.keys())
         if missing:
-            raise self._error(f"there is no profile '{missing[0]}'", f"found {_listed(sorted(shares))}", "add it")
-        periods = len(next(iter(shares.values())))
-        nothing = np.zeros(periods)
-        return np.stack([node.demand_mw * shares.get(node.profile, nothing) for node in self.nodes], axis=1)
+            at = [node.name for node in self.nodes if node.drawn_mw != 0 and node.profile == missing[0]]
+            raise self._error(
+                f"there is no profile '{missing[0]}'",
+                f"found {_listed(sorted(filter(None, shares))) or 'none'}",
+                f"nodes {_listed(at)} follow it: add it, such as demand_profiles = {{ {missing[0]} = 1.0 }}",
+            )
+        periods = max((len(share) for share in shares.values()), default=1)
+        nothing, fed_in = np.zeros(periods), shares.get(SOURCE, np.ones(periods))
+        columns = [
+            scale * node.drawn_mw * shares.get(node.profile, nothing) - node.feed_in_mw * fed_in for node in self.nodes
+        ]
+        return np.stack(columns, axis=1)
 
     def without_gate(self, name: str) -> GasGrid:
         """The grid after the loss of a gate; its node stays."""

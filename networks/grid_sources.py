@@ -1,4 +1,4 @@
-"""The grids that a case names: bundled ones, folders of tables, and JSON files of pandapower and pandapipes."""
+"""Opens the grids that a case names: bundled ones, folders of tables, pandapower, pandapipes and MATPOWER files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from networks.feeder_settings import with_settings
 from networks.gas_grid import GasGrid
 from networks.gas_tables import read_gas_csv
 from networks.grids import ELECTRIC, GAS, grid_folder, grid_names
+from networks.source_files import ELECTRIC as ELECTRIC_FILES
+from networks.source_files import ELECTRIC_TABLES, GAS_TABLES, refuse_incomplete
+from networks.source_files import GAS as GAS_FILES
 from networks.transmission_grid import TransmissionGrid, read_transmission_csv
+
+FLUID_KEYS = ("heating_value_kwh_per_kg", "p_min_bar_g", "p_max_bar_g")
+"""Keys of a gas network that stand for what pandapipes files do not say."""
 
 
 def feeder_of(folder: CaseFolder, network: DistributionTable) -> tuple[Feeder, list[str]]:
     """The operator's feeder with the case file's settings, and lines of what a user should know of it."""
     source = grid_source(folder, network)
     with folder.located(network.name):
-        feeder = _feeder_from_json(source) if source.is_file() else read_feeder_csv(source)
+        feeder = _feeder_from_json(source) if source.is_file() else _feeder_from_folder(source)
         notes = list(getattr(feeder, "notes", ()))
         feeder, overridden = with_settings(feeder, network, has_slack_voltage=source.is_file())
     return feeder, [f"network '{network.name}': {words}" for words in [*notes, overridden] if words]
@@ -34,6 +40,7 @@ def transmission_of(folder: CaseFolder, network: TransmissionTable) -> Transmiss
         if source.is_file():
             grid = _transmission_from_json(source)
         else:
+            refuse_incomplete(source, (*ELECTRIC_TABLES, "gen.csv"), ELECTRIC_FILES)
             grid = read_transmission_csv(source, cost_set=network.cost_set)
     reserve = {
         "reserve_cost_eur_per_mwh": network.reserve_cost_eur_per_mwh,
@@ -51,7 +58,7 @@ def gas_grid_of(folder: CaseFolder, network: GasTable) -> GasGrid:
     """The operator's grid without the gates that are lost."""
     source = grid_source(folder, network)
     with folder.located(network.name):
-        grid = _gas_from_json(source) if source.is_file() else read_gas_csv(source)
+        grid = _gas_grid(source, network)
         for gate in network.lost_gates:
             grid = grid.without_gate(gate)
     return grid
@@ -79,10 +86,22 @@ def _feeder_from_json(path: Path) -> Feeder:
     return feeder_from_pandapower(path)
 
 
-def _gas_from_json(path: Path) -> GasGrid:
-    from networks.pandapipes_import import gas_from_pandapipes
+def _feeder_from_folder(path: Path) -> Feeder:
+    refuse_incomplete(path, ELECTRIC_TABLES, ELECTRIC_FILES)
+    return read_feeder_csv(path)
 
-    return gas_from_pandapipes(path)
+
+def _gas_grid(path: Path, network: GasTable) -> GasGrid:
+    given = {key: getattr(network, key) for key in FLUID_KEYS if getattr(network, key) is not None}
+    if path.is_file():
+        from networks.pandapipes_import import PandapipesOptions, gas_from_pandapipes
+
+        return gas_from_pandapipes(path, PandapipesOptions(**given))
+    if given:
+        key, value = next(iter(given.items()))
+        raise InputError(f"{key} = {value:g} is for pandapipes files only; tables give their own, leave it out")
+    refuse_incomplete(path, GAS_TABLES, GAS_FILES)
+    return read_gas_csv(path)
 
 
 def _transmission_from_json(path: Path) -> TransmissionGrid:

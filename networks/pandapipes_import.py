@@ -19,6 +19,7 @@ from admm import InputError
 from admm.values import is_finite
 from networks.gas_grid import (
     NORMAL_K,
+    SOURCE,
     GasCompressor,
     GasGate,
     GasGrid,
@@ -26,9 +27,11 @@ from networks.gas_grid import (
     GasPipe,
     GasProperties,
 )
-from networks.validation import read_text
+from networks.source_files import GAS, is_matpower, read_json, refuse_content
 from subproblems.devices.attributes import SENSIBLE, is_sensible
 
+SINK = "sink"
+"""The profile of all demand of a pandapipes file."""
 KNOWN = ("junction", "pipe", "ext_grid", "sink", "source", "valve", "compressor")
 IGNORED = ("controller",)
 """Tables without a flow of their own, beside results and geodata."""
@@ -62,14 +65,11 @@ def gas_from_pandapipes(source: Path | str, options: PandapipesOptions | None = 
 
 
 def _network(path: Path) -> dict[str, Any]:
-    text = read_text(path)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
-        raise InputError(f"{path}: is no JSON ({error}); expected a network that pandapipes.to_json wrote") from None
+    if is_matpower(path):
+        raise InputError(f"{path}: looks like a MATPOWER case, an electric network, expected {GAS}")
+    content = read_json(path, GAS)
     if not isinstance(content, dict) or content.get("_class") != "pandapipesNet":
-        found = content.get("_class", "other JSON") if isinstance(content, dict) else "other JSON"
-        raise InputError(f"{path}: holds {found}, expected a pandapipesNet; write it with pandapipes.to_json")
+        refuse_content(path, content, GAS)
     return content["_object"]
 
 
@@ -165,7 +165,10 @@ class _Import:
         if self._options.heating_value_kwh_per_kg is not None:
             return self._options.heating_value_kwh_per_kg
         if "hhv" not in properties:
-            raise self._error("the fluid has no higher heating value (hhv)", "one; give heating_value_kwh_per_kg")
+            raise self._error(
+                "the fluid has no higher heating value (hhv)",
+                "one: give the network heating_value_kwh_per_kg (H gas: about 14.6, hydrogen: 39.4)",
+            )
         return self._property(properties, "hhv", NORMAL_K)
 
     def _property(self, properties: Mapping[str, Any], name: str, at: float) -> float:
@@ -216,20 +219,21 @@ class _Import:
             raise InputError(f"{self.path}: {error}") from None
 
     def _nodes(self, gates: tuple[GasGate, ...]) -> Iterator[GasNode]:
-        demand = dict.fromkeys(self.fused.values(), 0.0)
-        for table, sign in (("sink", 1.0), ("source", -1.0)):
+        demand, fed_in = (dict.fromkeys(self.fused.values(), 0.0) for _ in range(2))
+        for table, total in ((SINK, demand), (SOURCE, fed_in)):
             for index, row in self._tables.get(table, {}).items():
                 drawn = self._number(table, index, row, "mdot_kg_per_s") * self._number(
                     table, index, row, "scaling", 1.0
                 )
-                demand[int(self._node(table, index, row, "junction"))] += sign * drawn * self.gas.mw_per_kgps
+                total[int(self._node(table, index, row, "junction"))] += drawn * self.gas.mw_per_kgps
         upper = self._options.p_max_bar_g
         if upper is None:
             made_for = (self._number("junction", i, row, "pn_bar") for i, row in self.junctions.items())
             upper = max([*made_for, *(gate.p_set_bar_g for gate in gates)])
         for node in sorted(demand):
             height = self._number("junction", node, self.junctions[node], "height_m", 0.0)
-            yield GasNode(str(node), self._options.p_min_bar_g, upper, demand[node], "sink", height)
+            net, lower = demand[node] - fed_in[node], self._options.p_min_bar_g
+            yield GasNode(str(node), lower, upper, net, SINK, height, fed_in[node])
 
     def _gates(self) -> Iterator[GasGate]:
         for index, row in self._tables.get("ext_grid", {}).items():

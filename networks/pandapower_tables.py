@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from admm import InputError
-from networks.validation import read_text
+from networks.matpower_import import network_from_matpower
+from networks.source_files import ELECTRIC, is_matpower, read_json, refuse_content, refuse_foreign
 from subproblems.devices.attributes import SENSIBLE, is_sensible
 
 REFUSED = (
@@ -43,24 +44,42 @@ NO_RATING_KA = 1000.0
 """Currents from here on stand for "no rating": no line carries a thousand kiloampere."""
 
 
-def open_network(source: Any) -> Any:
-    """A pandapower network as it is, or read from the path of its JSON file."""
+def open_network(source: Any, costs: bool = False) -> Any:
+    """Returns a pandapower network as it is, or reads it from a file.
+
+    Args:
+        source: a pandapower network, or the path of its JSON file or of a MATPOWER case.
+        costs: whether a MATPOWER case's costs are converted, too.
+    """
     if hasattr(source, "bus") and hasattr(source, "ext_grid"):
         return source
     path = Path(source)
     if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file, expected a pandapower network in JSON")
+        raise InputError(f"{path}: no such file, expected {ELECTRIC}")
+    if is_matpower(path):
+        refuse_foreign(path, ELECTRIC)
+        with quiet():
+            return network_from_matpower(path, costs)
+    content = read_json(path, ELECTRIC)
+    if not _is_electric(content):
+        refuse_content(path, content, ELECTRIC)
     import pandapower
 
-    text = read_text(path)
     try:
         with quiet():
-            net = pandapower.from_json_string(json.dumps(data_only(json.loads(text))), convert=True)
+            net = pandapower.from_json_string(json.dumps(data_only(content)), convert=True)
     except Exception as error:
         raise InputError(f"{path}: pandapower cannot read it ({type(error).__name__}: {error})") from None
     if not hasattr(net, "ext_grid"):
-        raise InputError(f"{path}: holds no pandapower network")
+        raise InputError(f"{path}: holds no pandapower network, expected {ELECTRIC}")
     return net
+
+
+def _is_electric(content: Any) -> bool:
+    """Whether JSON may be a pandapower network; those of old versions say so by their tables only."""
+    if not isinstance(content, dict):
+        return False
+    return content["_class"] == "pandapowerNet" if "_class" in content else {"bus", "ext_grid"} <= content.keys()
 
 
 DATA_CLASSES = {

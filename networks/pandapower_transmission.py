@@ -37,7 +37,7 @@ def transmission_from_pandapower(source: Any, ramp_share_per_hour: float = RAMP_
     Costs are the poly_cost of ext_grid, gen and controllable sgen. Ramps, which pandapower does not have, are
     a share of Pmax an hour.
     """
-    net = open_network(source)
+    net = open_network(source, costs=True)
     refuse_unknown(net)
     fused = fused_buses(net)
     grids = list(active(net, "ext_grid"))
