@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from admm.couplings import Coupling, Layout
 from admm.errors import InputError
-from admm.graph import Sides, given_name, split
-from admm.interfaces import Agent, AgentBoundary, Transport, no_calls
+from admm.graph import Sides, boundary_as_given, split
+from admm.interfaces import Agent, Transport, no_calls
 from admm.relay import RelayAgent, check_is_agent
 from admm.run import Run
 from admm.state import SCHEMES, STALE, Result, Settings
@@ -53,7 +52,7 @@ def solve(
         transport.refuse(error)
         raise
     transport.keep_going = settings.on_lost_agent == "freeze"
-    transport.start(owned, {name: _boundary_as_given(name, layout) for name in layout.agents})
+    transport.start(owned, {name: boundary_as_given(layout.boundary(name)) for name in layout.agents})
     called = no_calls
     if checkpoints is not None:
         checkpoints.take(owned)
@@ -73,12 +72,6 @@ def _check_has(given: object, what: str, expected: str, verbs: Sequence[str]) ->
     """Raise InputError unless it is an object that can do this."""
     if isinstance(given, type) or not all(callable(getattr(given, verb, None)) for verb in verbs):
         raise InputError(f"{what} is {given!r}, expected {expected}")
-
-
-def _boundary_as_given(name: str, layout: Layout) -> AgentBoundary:
-    """An agent's boundary under the names of the couplings that the user gave, not of relayed halves."""
-    boundary = layout.boundary(name)
-    return replace(boundary, keys=tuple((given_name(c), quantity, periods) for c, quantity, periods in boundary.keys))
 
 
 def _owned_agents(agents: Mapping[str, Agent], layout: Layout, sides: Sides, transport: Transport) -> dict[str, Agent]:

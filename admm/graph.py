@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from admm.couplings import Coupling
 from admm.errors import InputError
+from admm.interfaces import AgentBoundary
 
 LOWER_HALF, UPPER_HALF = "/lower", "/upper"
 RELAY = "relay:"
@@ -57,6 +58,11 @@ def split(couplings: Sequence[Coupling], relay_all: bool = False) -> Sides:
 def given_name(coupling: str) -> str:
     """The name that the user gave to a coupling, from that of one of its halves or its own."""
     return coupling.removesuffix(LOWER_HALF).removesuffix(UPPER_HALF)
+
+
+def boundary_as_given(boundary: AgentBoundary) -> AgentBoundary:
+    """An agent's boundary under the names of the couplings that the user gave, not of relayed halves."""
+    return replace(boundary, keys=tuple((given_name(c), quantity, periods) for c, quantity, periods in boundary.keys))
 
 
 def _check_names(couplings: Sequence[Coupling]) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from admm.couplings import Block, Coupling, Layout, Quantity
 from admm.errors import InputError
 from admm.graph import given_name
-from admm.penalty import PenaltyPolicy
+from admm.penalty import PenaltyPolicy, unit_penalty
+from admm.plausible import MOST_PENALTY, MOST_PRICE_SCALES, MOST_SCALES, check_start
 from admm.state import BoundaryResult, Settings, State
 from admm.values import is_whole, real_numbers
 
@@ -29,7 +30,7 @@ def initial_state(layout: Layout, settings: Settings, policy: PenaltyPolicy) -> 
     value = _spread(layout, settings.initial_values, "initial_values", np.zeros(layout.size))
     price = _spread(layout, settings.initial_price, "initial_price", layout.price_scale)
     start = checked_penalty(policy.start(layout), policy, layout)
-    penalty = _spread(layout, settings.initial_penalty, "initial_penalty", start)
+    penalty = checked_penalty(_spread(layout, settings.initial_penalty, "initial_penalty", start), policy, layout)
     return State(lower=value.copy(), upper=value, price=price, penalty=penalty)
 
 
@@ -141,9 +142,16 @@ def checked_penalty(penalty: np.ndarray, policy: PenaltyPolicy, layout: Layout) 
         numbers = real_numbers(penalty)
     except (TypeError, ValueError, OverflowError):
         numbers = np.empty(0)
+    name = getattr(policy, "name", type(policy).__name__)
     if numbers.shape != (layout.size,) or not np.isfinite(numbers).all() or (numbers <= 0).any():
-        name = getattr(policy, "name", type(policy).__name__)
         raise InputError(f"penalty policy '{name}': start and update must give {layout.size} finite numbers above 0")
+    unit = unit_penalty(layout)
+    odd = (numbers > MOST_PENALTY * unit) | (numbers < unit / MOST_PENALTY)
+    if odd.any():
+        raise InputError(
+            f"penalty policy '{name}': a penalty is {(numbers / unit)[np.argmax(odd)]:g} times price scale / scale, "
+            f"expected {1 / MOST_PENALTY:.0e} to {MOST_PENALTY:.0e} times"
+        )
     return numbers
 
 
@@ -179,6 +187,11 @@ def _checked(values: np.ndarray, block: Block, key: str) -> np.ndarray:
     if not np.isfinite(array).all():
         period = int(np.argmin(np.isfinite(array)))
         raise InputError(f"{where} has the value {array[period]} in period {period}, expected {shape} finite numbers")
-    if key == "initial_penalty" and (array <= 0).any():
+    quantity = block.quantity
+    if key == "initial_price":
+        check_start(where, array, quantity.price_scale, MOST_PRICE_SCALES)
+    elif key == "initial_values":
+        check_start(where, array, quantity.scale, MOST_SCALES)
+    elif (array <= 0).any():
         raise InputError(f"{where} has the value {array.min():g}, expected numbers above 0")
     return array

@@ -17,8 +17,9 @@ from admm import updates
 from admm.couplings import Layout
 from admm.errors import InfeasibleError, InputError, SolverError, TielineError, TransportError
 from admm.frozen import Frozen
-from admm.graph import Sides, given_name
+from admm.graph import Sides, boundary_as_given, given_name
 from admm.interfaces import Agent, Answer, AnswerStatus, Question, Transport, check_answer_fits
+from admm.plausible import MOST_SCALES, MOST_SCALES_AT_PRICE, check_plausible
 from admm.state import BoundaryResult, Progress, Result, Settings, State, Status, Timing
 from admm.values import is_finite
 
@@ -40,6 +41,7 @@ class Run:
         self, layout: Layout, sides: Sides, settings: Settings, transport: Transport, owned: Mapping[str, Agent]
     ) -> None:
         self.layout, self.sides, self.settings, self.transport, self.owned = layout, sides, settings, transport, owned
+        self.boundaries = {name: boundary_as_given(layout.boundary(name)) for name in layout.agents}
         self.history: list[Progress] = []
         self.seconds = {"agents": 0.0, "operators": 0.0}
         self.answer_seconds: dict[str, list[float]] = {name: [] for name in layout.agents}
@@ -76,6 +78,12 @@ class Run:
             raise ValueError(f"{len(history)} rows of history after iteration {state.iteration}")
         if not (state.penalty > 0).all() or not state.accuracy > 0:
             raise ValueError("the penalty or the accuracy is not above 0")
+        values = np.maximum(np.abs(state.lower), np.abs(state.upper))
+        far = (values > MOST_SCALES_AT_PRICE * self.layout.scale) | (
+            np.abs(state.price) > MOST_SCALES_AT_PRICE * self.layout.price_scale
+        )
+        if far.any():
+            raise ValueError("a value or a price is far beyond what its scale allows")
         if not all(is_finite(one) for times in kept["answer_seconds"].values() for one in times):
             raise ValueError("a time of an answer is not a finite number")
 
@@ -133,6 +141,7 @@ class Run:
         """Check an agent's answers, see `ask_batches`, and keep count of them."""
         for answer in given:
             (check_answer if check else check_answer_fits)(name, answer, self.layout.entries(name).size)
+            check_plausible(name, answer, self.boundaries[name], MOST_SCALES if check else MOST_SCALES_AT_PRICE)
         self.frozen.latest[name] = given[-1]
         times = [*self.answer_seconds[name], *(float(answer.solve_seconds) for answer in given)]
         self.answer_seconds[name] = times[-MEDIAN_OF:]

@@ -21,6 +21,7 @@ from admm.couplings import Layout
 from admm.initial import checked_penalty, initial_state
 from admm.interfaces import Answer, AnswerStatus, Question
 from admm.penalty import Observation, PenaltyPolicy, policy_for, unit_penalty
+from admm.plausible import check_plausible
 from admm.run import Run, check_answer
 from admm.state import Progress, Residuals, Status
 
@@ -56,6 +57,7 @@ class TwoBlock(Run):
             raise ValueError("answers of agents that the run does not have")
         for name, answer in kept["answers"].items():
             check_answer(name, answer, self.layout.entries(name).size)
+            check_plausible(name, answer, self.boundaries[name])
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         super().restore(kept)

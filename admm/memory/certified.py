@@ -17,6 +17,7 @@ import numpy as np
 
 from admm.interfaces import Answer, Question
 from admm.memory.certificate import Certificate
+from admm.plausible import check_plausible
 from admm.run import check_answer
 from admm.state import Residuals, Status
 from admm.two_block import TwoBlock
@@ -79,6 +80,7 @@ class Certified(TwoBlock):
         answers = self.ask_batches(asked, part, check=False)
         for name, given in answers.items():
             check_answer(name, given[-1], self.layout.entries(name).size)
+            check_plausible(name, given[-1], self.boundaries[name])
             self.accept(name, given[-1])
             if name in self.certificate.remembered:
                 self.learn(name, asked[name], given)

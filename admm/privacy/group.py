@@ -42,6 +42,7 @@ from admm.interfaces import (
     check_answer_fits,
     no_calls,
 )
+from admm.plausible import check_plausible
 from admm.privacy.masks import LOW, STEP, Masks, from_fixed, to_fixed
 from admm.transcript import Transcript
 
@@ -113,6 +114,7 @@ class Masked:
         asked = Question(question.iteration, price, reference, penalty, question.accuracy, question.settle)
         answer = self.agent.answer(asked)
         check_answer_fits(self.name, answer, n)
+        check_plausible(self.name, answer, self._boundary)
         if not answer.status.usable:
             self.reason = answer.reason
             return Answer(np.zeros(n + EXTRAS), answer.status, solve_seconds=NO_SECONDS)
