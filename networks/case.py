@@ -19,6 +19,7 @@ from admm.couplings import Layout
 from networks.case_file import CaseFolder, open_case
 from networks.case_tables import AgentTable, DistributionTable, GasTable, HubTable, TransmissionTable
 from networks.distribution import Connection, DistributionAgent, DistributionModel, ReactiveSupport, Supply
+from networks.feeder_settings import check_sgen_profile
 from networks.gas import GasAgent, GasConnection, GasModel
 from networks.grid_sources import feeder_of, gas_grid_of, grid_source, transmission_of
 from networks.joint_operator import JointOperatorAgent
@@ -79,6 +80,7 @@ class Case:
         self.grids = {n.name: transmission_of(folder, n) for n in folder.transmission}
         self.gas_grids = {n.name: gas_grid_of(folder, n) for n in folder.gas}
         self._check_feeders()
+        self.notes += tuple(self._check_static_generators())
         self._check_buses()
         folder.reference()  # a broken one shows before the run, not after it
 
@@ -173,6 +175,18 @@ class Case:
                     f"{self.folder.path}: network '{network.name}' has no agent on it; add one, or remove it"
                 )
 
+    def _check_static_generators(self) -> list[str]:
+        """Notes of profiles that change nothing. Raises InputError for one that is missing."""
+        found = []
+        for network in (*self.folder.distribution, *self.folder.transmission):
+            electric = network.name in self.feeders
+            grid = self.feeders[network.name] if electric else self.grids[network.name]
+            power = grid.sgen_p_mw + 1j * grid.sgen_q_mvar if electric else grid.sgen_mw
+            with self.folder.located(network.name):
+                words = check_sgen_profile(network, power, grid.nodes if electric else grid.buses)
+            found += [f"network '{network.name}': {words}"] if words else []
+        return found
+
     def _check_buses(self) -> None:
         for hub in self.folder.gas_hubs:
             nodes = tuple(node.name for node in self.gas_grids[hub.gas_network].nodes)
@@ -263,6 +277,7 @@ class Case:
         feeder = self.feeders[network.name]
         load = self._public_series("load_profile", network.load_profile, revise) * network.load_scale
         pv = self._public_series("pv_profile", network.pv_profile, revise) * network.pv_scale
+        sgen = self._public_series("sgen_profile", network.sgen_profile or 0.0, revise)
         connections = [
             Connection(coupling_name(a.name, network.name), str(a.bus), a.power_factor)
             for a in self.table.agent
@@ -273,8 +288,8 @@ class Case:
             name=network.name,
             feeder=feeder,
             hours=self.horizon.hours,
-            load_p_mw=np.outer(load - pv, feeder.load_p_mw),
-            load_q_mvar=np.outer(load, feeder.load_q_mvar),
+            load_p_mw=np.outer(load - pv, feeder.load_p_mw) + np.outer(sgen, feeder.sgen_p_mw),
+            load_q_mvar=np.outer(load, feeder.load_q_mvar) + np.outer(sgen, feeder.sgen_q_mvar),
             connections=tuple(connections),
             upstream=self._upstream(network),
             supports=tuple(
@@ -320,11 +335,12 @@ class Case:
             if feeders.replaces_bus_load:
                 load[:, grid.bus(str(feeders.upstream_bus))] = 0.0
         total = load.sum(axis=1)
+        sgen = self._public_series("sgen_profile", network.sgen_profile or 0.0, revise)
         return TransmissionModel(
             name=network.name,
             grid=grid,
             hours=self.horizon.hours,
-            load_mw=load,
+            load_mw=load + np.outer(sgen, grid.sgen_mw) + grid.constant_mw,
             substations=[
                 Substation(coupling_name(n.name, network.name), str(n.upstream_bus), n.feeders) for n in below
             ],

@@ -103,8 +103,12 @@ class DistributionTable(Attributes):
     current_limit_scale: float | None = Field(
         default=None, gt=0, strict=True, description="factor on the source's current limits; 1 if absent"
     )
-    load_profile: Series = Field(default=1.0, description="column of the public profiles, or a number")
-    load_scale: NotNegative = Field(default=1.0, description="factor on the source's loads")
+    load_profile: Series = Field(default=1.0, description="factor on the source's loads: a public column, or a number")
+    load_scale: NotNegative = Field(default=1.0, description="factor on the source's loads, beside load_profile")
+    sgen_profile: Series | None = Field(
+        default=None,
+        description="factor on the source's static generators, p and q; required where one is in service",
+    )
     pv_profile: Series = Field(default=0.0, description="output of other customers' PV per installed power")
     pv_scale: NotNegative = Field(
         default=0.0, description="other customers' installed PV at every node, as a multiple of the source's load there"
@@ -152,8 +156,12 @@ class TransmissionTable(Attributes):
         default="matpower", description="generator costs and limits (bundled grid only)"
     )
     rating_scale: Positive = Field(default=1.0, description="factor on the source's line ratings")
-    load_profile: Series = Field(default=1.0, description="column of the public profiles, or a number")
-    load_scale: NotNegative = Field(default=1.0, description="factor on the source's loads")
+    load_profile: Series = Field(default=1.0, description="factor on the source's loads: a public column, or a number")
+    load_scale: NotNegative = Field(default=1.0, description="factor on the source's loads, beside load_profile")
+    sgen_profile: Series | None = Field(
+        default=None,
+        description="factor on the source's generators that nobody moves; required where a static one is in service",
+    )
     ramp_share_per_hour: Positive = Field(
         default=0.5, description="largest change of a generator an hour, as a share of its capacity"
     )

@@ -1,18 +1,21 @@
-"""What the keys of `case.toml` change of a feeder's source, and the line that says so.
+"""What the keys of `case.toml` change of a grid's source, and the line that says so.
 
 The source is the default: its voltage at the root, its voltage limits and its ratings hold where the case file says
-nothing. A key of the case file holds for the whole feeder.
+nothing. A key of the case file holds for the whole feeder. Static generators follow a profile of their own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from admm import InputError
-from networks.case_tables import DistributionTable
+from networks.case_tables import DistributionTable, TransmissionTable
 from networks.feeder import V_MAX_PU, V_MIN_PU, Feeder
+
+MOST_BUSES = 8
 
 
 def with_settings(feeder: Feeder, network: DistributionTable, has_slack_voltage: bool) -> tuple[Feeder, str]:
@@ -92,3 +95,30 @@ def _rating_words(feeder: Feeder, scale: float) -> str:
     if rated == 0:
         return f"current_limit_scale = {scale:g} changes nothing, as no branch of the source has a rating"
     return "" if scale == 1 else f"current_limit_scale = {scale:g} multiplies the source's {rated} current limits"
+
+
+def check_sgen_profile(network: DistributionTable | TransmissionTable, power: np.ndarray, buses: Sequence[str]) -> str:
+    """Require a profile where static generators are in service: the sun does not follow the load.
+
+    Args:
+        network: the table of the case file.
+        power: consumption of static generators by bus, MW (complex: MVA).
+        buses: their names.
+
+    Returns:
+        A sentence if there is a profile but nothing that follows it, else nothing.
+
+    Raises:
+        InputError: the profile is missing.
+    """
+    at = np.flatnonzero(power)
+    if at.size and network.sgen_profile is None:
+        more = f" and {at.size - MOST_BUSES} more" if at.size > MOST_BUSES else ""
+        raise InputError(
+            f"key 'sgen_profile' is missing: '{network.source}' has static generators (sgen) in service, "
+            f"{-power[at].real.sum():.4g} MW at bus {', '.join(buses[i] for i in at[:MOST_BUSES])}{more}; give a "
+            "public column or a number, the factor on their power in every period (1: as in the source, 0: none)"
+        )
+    if not at.size and network.sgen_profile is not None:
+        return "sgen_profile changes nothing: no static generator is in service"
+    return ""

@@ -204,11 +204,12 @@ def open_ends(net: Any, kind: str, index: int) -> set[int]:
 
 @dataclass(frozen=True)
 class Power:
-    """Constant consumption of one element at a bus, MW and Mvar."""
+    """Constant consumption of one element of a table at a bus, MW and Mvar."""
 
     bus: int
     p_mw: float
     q_mvar: float
+    table: str
 
 
 def constant_power(net: Any) -> Iterator[Power]:
@@ -222,10 +223,10 @@ def constant_power(net: Any) -> Iterator[Power]:
                     "expected constant power only"
                 )
             factor = sign * value(row, "scaling", 1.0)
-            yield Power(int(row["bus"]), factor * value(row, "p_mw", 0.0), factor * value(row, "q_mvar", 0.0))
+            yield Power(int(row["bus"]), factor * value(row, "p_mw", 0.0), factor * value(row, "q_mvar", 0.0), table)
     for _, row in active(net, "shunt"):
         step = value(row, "step", 1.0)
-        yield Power(int(row["bus"]), step * value(row, "p_mw", 0.0), step * value(row, "q_mvar", 0.0))
+        yield Power(int(row["bus"]), step * value(row, "p_mw", 0.0), step * value(row, "q_mvar", 0.0), "shunt")
 
 
 @dataclass(frozen=True)

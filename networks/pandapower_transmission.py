@@ -51,7 +51,7 @@ def transmission_from_pandapower(source: Any, ramp_share_per_hour: float = RAMP_
         name=str(getattr(net, "name", "") or "pandapower network"),
         buses=tuple(map(str, buses)),
         slack=str(fused[int(grids[0][1]["bus"])]),
-        load_mw=_fixed_load(net, fused, buses),
+        **_fixed_power(net, fused, buses),
         branches=(*_dc_lines(net, fused), *(_dc_trafo(net, fused, one) for one in transformers(net))),
         generators=generators,
         constant_cost_eur_per_hour=constant,
@@ -95,17 +95,20 @@ def _poly_cost(net: Any, table: str, index: int) -> tuple[float, float, float]:
     )
 
 
-def _fixed_load(net: Any, fused: dict[int, int], buses: list[int]) -> np.ndarray:
-    """Consumption of every bus that nobody moves, MW."""
-    at, load = {bus: i for i, bus in enumerate(buses)}, np.zeros(len(buses))
+def _fixed_power(net: Any, fused: dict[int, int], buses: list[int]) -> dict[str, np.ndarray]:
+    """Sum the consumption of every bus that nobody moves, MW, by what it follows in time; see `TransmissionGrid`."""
+    found = {key: np.zeros(len(buses)) for key in ("load_mw", "sgen_mw", "constant_mw")}
+    at = {bus: i for i, bus in enumerate(buses)}
     for one in constant_power(net):
         if one.bus in fused:
-            load[at[fused[one.bus]]] += one.p_mw
+            follows = {"load": "load_mw", "sgen": "sgen_mw"}.get(one.table, "constant_mw")
+            found[follows][at[fused[one.bus]]] += one.p_mw
     for table, sign in (("sgen", 1.0), ("gen", -1.0)):  # a movable sgen is in the constant power above: take it out
         for _, row in active(net, table):
             if _is_controllable(table, row) == (table == "sgen"):
-                load[at[fused[int(row["bus"])]]] += sign * value(row, "scaling", 1.0) * value(row, "p_mw", 0.0)
-    return load
+                moved = sign * value(row, "scaling", 1.0) * value(row, "p_mw", 0.0)
+                found["sgen_mw"][at[fused[int(row["bus"])]]] += moved
+    return found
 
 
 def _dc_lines(net: Any, fused: dict[int, int]) -> Iterator[TransmissionBranch]:

@@ -59,7 +59,11 @@ class TransmissionBranch:
 
 @dataclass(frozen=True)
 class TransmissionGrid:
-    """buses: names, one of them `slack` (angle 0). load_mw: (buses,), base case. Constant cost: of the generators."""
+    """buses: names, one of them `slack` (angle 0). Constant cost: of the generators.
+
+    load_mw, sgen_mw, constant_mw: (buses,), base case, consumption positive: of loads; of static generators and others
+    that nobody moves, negative where they generate; of what changes with no profile, such as shunts.
+    """
 
     name: str
     buses: tuple[str, ...]
@@ -68,14 +72,14 @@ class TransmissionGrid:
     branches: tuple[TransmissionBranch, ...]
     generators: tuple[Generator, ...]
     constant_cost_eur_per_hour: float = field(default=0.0)
+    sgen_mw: np.ndarray | None = None
+    constant_mw: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for key in ("buses", "branches", "generators"):
             object.__setattr__(self, key, tuple(getattr(self, key)))
-        load = np.array(self.load_mw, dtype=float)
-        if load.shape != (len(self.buses),) or not np.isfinite(load).all():
-            raise self._error(f"load_mw has shape {load.shape}, expected {(len(self.buses),)} finite numbers")
-        object.__setattr__(self, "load_mw", load)
+        for key in ("load_mw", "sgen_mw", "constant_mw"):
+            self._take_power(key)
         names = [*self.buses, *(b.name for b in self.branches), *(g.name for g in self.generators)]
         for name in names:
             if names.count(name) > 1:
@@ -85,8 +89,20 @@ class TransmissionGrid:
         self._check_generators()
         self._check_connected()
 
+    @property
+    def fixed_mw(self) -> np.ndarray:
+        """(buses,): consumption that nobody moves, as in the source."""
+        return self.load_mw + self.sgen_mw + self.constant_mw
+
     def _error(self, message: str) -> InputError:
         return InputError(f"transmission grid '{self.name}': {message}")
+
+    def _take_power(self, key: str) -> None:
+        given = getattr(self, key)
+        power = np.zeros(len(self.buses)) if given is None else np.array(given, dtype=float)
+        if power.shape != (len(self.buses),) or not np.isfinite(power).all():
+            raise self._error(f"{key} has shape {power.shape}, expected {(len(self.buses),)} finite numbers")
+        object.__setattr__(self, key, power)
 
     def bus(self, name: str) -> int:
         """Position of a bus by its name."""
@@ -159,9 +175,10 @@ def read_transmission_csv(
         name=folder.name,
         buses=tuple(row.text("bus") for row in buses),
         slack=slack[0],
-        load_mw=np.array([row.number("Pd_MW") + row.number("Gs_MW_at_1pu") for row in buses]),
+        load_mw=np.array([row.number("Pd_MW") for row in buses]),
         branches=_read_branches(folder / "branch.csv", rating_scale),
         generators=_read_generators(folder / "gen.csv", cost_set, ramp_share_per_hour),
+        constant_mw=np.array([row.number("Gs_MW_at_1pu") for row in buses]),
     )
 
 

@@ -210,10 +210,10 @@ def test_what_cannot_be_represented_is_named(words):
 
 def test_the_57_bus_system_is_the_bundled_one():
     grid, bundled = transmission_from_pandapower(pn.case57()), read_transmission_csv(grid_folder("ieee57"), "matpower")
-    assert len(grid.buses) == len(bundled.buses) and grid.load_mw.sum() == pytest.approx(
-        bundled.load_mw.sum(), abs=EXACT
+    assert len(grid.buses) == len(bundled.buses) and grid.fixed_mw.sum() == pytest.approx(
+        bundled.fixed_mw.sum(), abs=EXACT
     )
-    _, answer = solve(model_of(grid, grid.load_mw[None], bus="8"))
+    _, answer = solve(model_of(grid, grid.fixed_mw[None], bus="8"))
     assert answer.cost_eur == pytest.approx(PUBLISHED_USD["matpower"], abs=10 * PUBLISHED_CENT)
 
 
@@ -227,7 +227,7 @@ def test_a_grid_with_fixed_and_movable_generators_costs_what_pandapower_says():
         warnings.simplefilter("ignore")
         pp.rundcopp(net)
     grid = transmission_from_pandapower(net)
-    _, answer = solve(model_of(grid, grid.load_mw[None], bus="8"))
+    _, answer = solve(model_of(grid, grid.fixed_mw[None], bus="8"))
     assert answer.cost_eur == pytest.approx(net.res_cost, rel=1e-5)
 
 
