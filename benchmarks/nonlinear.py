@@ -204,7 +204,9 @@ class Nonlinear:
             if parent > 0:
                 behind[parent - 1, b] = upstream[b, parent - 1] = 1.0
         at_root = (feeder.parent == 0).astype(float)
-        root_v = feeder.slack_voltage_pu**2
+        root_v = feeder.root_base_pu**2
+        if (model.shunt_mva + feeder.branch_shunt_mva).any():
+            raise admm.InputError(f"feeder '{feeder.name}': this model knows no admittances at nodes")
         lossless = np.linalg.inv(np.eye(branches) - behind)
         first_p, first_q = (lossless @ self.at_start(drawn)[1:] for drawn in (drawn_p, drawn_q))
         first_v = root_v - 2 * lossless.T @ (r * first_p + x * first_q)
@@ -212,7 +214,8 @@ class Nonlinear:
         q = self.variables(f"{name}.q", branches, periods, -np.inf, np.inf, first_q)
         most = feeder.i_max_pu[:, None] ** 2
         current = self.variables(f"{name}.l", branches, periods, 0.0, most, (first_p**2 + first_q**2) / first_v)
-        low, high = ((limit[1:, None]) ** 2 for limit in (feeder.v_min_pu, feeder.v_max_pu))
+        limits = (limit / feeder.base_per_nominal for limit in (feeder.v_min_pu, feeder.v_max_pu))
+        low, high = ((limit[1:, None]) ** 2 for limit in limits)
         v = self.variables(f"{name}.v", branches, periods, low, high, first_v)
         sending = _sparse(upstream) @ v + root_v * at_root[:, None] @ np.ones((1, periods))
         self.hold(p - _sparse(behind) @ p - r * current - drawn_p[1:, :])

@@ -288,8 +288,7 @@ class Case:
             name=network.name,
             feeder=feeder,
             hours=self.horizon.hours,
-            load_p_mw=np.outer(load - pv, feeder.load_p_mw) + np.outer(sgen, feeder.sgen_p_mw),
-            load_q_mvar=np.outer(load, feeder.load_q_mvar) + np.outer(sgen, feeder.sgen_q_mvar),
+            **feeder.fixed_load(load, sgen, pv),
             connections=tuple(connections),
             upstream=self._upstream(network),
             supports=tuple(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from admm import InputError
-from networks.feeder import Feeder
+from networks.feeder_model import Feeder
 
 SCENARIOS = {"base": 0.0, "up": -1.0, "down": 1.0}
 """Name of a scenario and the sign with which its flexibility changes a community's consumption."""
@@ -54,11 +55,13 @@ class DistributionModel:
     """The private model of one operator.
 
     hours: length of a period. load_p_mw, load_q_mvar: (T, n) fixed consumption, in the feeder's order
-    of nodes. upstream: name of the coupling to the grid above, or what stands for that grid. flexibility: whether
-    couplings carry flex_up_mw and flex_down_mw beside p_mw. loss_price_eur_per_mwh: sets the curvature of the
-    base flows' losses around the operating point; it steers the solve and costs nothing. periods_over: so many of the
-    first periods have happened: their flows are what they were, there is no flexibility, no limit of the feeder holds
-    there, and reactive support is what it was: support_was_mvar, {node: (T,)}.
+    of nodes. z_load_p_mw, z_load_q_mvar: (T, n) consumption of loads of constant impedance, at nominal_kv; none
+    by default. The feeder's shunts come on top. upstream: name of the coupling to the grid above, or what stands
+    for that grid. flexibility: whether couplings carry flex_up_mw and flex_down_mw beside p_mw.
+    loss_price_eur_per_mwh: sets the curvature of the base flows' losses around the operating point; it steers the
+    solve and costs nothing. periods_over: so many of the first periods have happened: their flows are what they
+    were, there is no flexibility, no limit of the feeder holds there, and reactive support is what it was:
+    support_was_mvar, {node: (T,)}.
     """
 
     name: str
@@ -74,19 +77,25 @@ class DistributionModel:
     loss_price_eur_per_mwh: float = field(default=50.0)
     periods_over: int = 0
     support_was_mvar: Mapping[str, np.ndarray] = field(default_factory=dict)
+    z_load_p_mw: np.ndarray | None = None
+    z_load_q_mvar: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "connections", tuple(self.connections))
         object.__setattr__(self, "supports", tuple(self.supports))
-        for key in ("load_p_mw", "load_q_mvar"):
+        for key in ("z_load_p_mw", "z_load_q_mvar"):
+            if getattr(self, key) is None:
+                object.__setattr__(self, key, np.zeros(np.shape(self.load_p_mw)))
+        for key in ("load_p_mw", "load_q_mvar", "z_load_p_mw", "z_load_q_mvar"):
             array = np.array(getattr(self, key), dtype=float)
             if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] != len(self.feeder.nodes):
                 raise self._error(key, f"array of shape {array.shape}", f"(periods, {len(self.feeder.nodes)})")
             if not np.isfinite(array).all():
                 raise self._error(key, "not finite everywhere", "finite numbers")
             object.__setattr__(self, key, array)
-        if self.load_p_mw.shape != self.load_q_mvar.shape:
-            raise self._error("load_q_mvar", f"of shape {self.load_q_mvar.shape}", f"{self.load_p_mw.shape}")
+        for key in ("load_q_mvar", "z_load_p_mw", "z_load_q_mvar"):
+            if getattr(self, key).shape != self.load_p_mw.shape:
+                raise self._error(key, f"of shape {getattr(self, key).shape}", f"{self.load_p_mw.shape}")
         for key in ("hours", "substation_limit_mva", "loss_price_eur_per_mwh"):
             if not getattr(self, key) > 0:
                 raise self._error(key, repr(getattr(self, key)), "a number above 0")
@@ -132,6 +141,14 @@ class DistributionModel:
     @property
     def periods(self) -> int:
         return self.load_p_mw.shape[0]
+
+    @cached_property
+    def shunt_mva(self) -> np.ndarray:
+        """(T, n), or (1, n) if it is the same in all periods, complex: consumption of the nodes' admittances at
+        base_kv."""
+        own = self.feeder.shunt_mva[None]
+        loads = self.z_load_p_mw + 1j * self.z_load_q_mvar
+        return own + loads * self.feeder.base_per_nominal**2 if loads.any() else own
 
     @property
     def exchange_name(self) -> str:

@@ -111,7 +111,8 @@ class DistributionProgram(FlowProgram):
     def _scenario(self, sign: float) -> Scenario:
         withdrawals = tuple(self._withdrawals(sign))
         columns = np.stack([taken.columns for taken in withdrawals], axis=1)
-        distflow = DistFlow(self.model.feeder, withdrawals, self.model.load_p_mw, self.model.load_q_mvar)
+        model = self.model
+        distflow = DistFlow(model.feeder, withdrawals, model.load_p_mw, model.load_q_mvar, model.shunt_mva)
         return Scenario(sign, withdrawals, columns, distflow)
 
     def _withdrawals(self, sign: float) -> Iterator[Withdrawal]:
@@ -129,10 +130,9 @@ class DistributionProgram(FlowProgram):
     def first_points(self) -> dict[str, OperatingPoint]:
         """The flow of the fixed load alone, by scenario; the empty feeder where that does not converge."""
         model = self.model
-        empty = self.sweep.run(np.zeros_like(model.load_p_mw), np.zeros_like(model.load_q_mvar))
-        point = OperatingPoint.of_flow(
-            self.sweep.run(model.load_p_mw, model.load_q_mvar), OperatingPoint.of_flow(empty)
-        )
+        empty = self.sweep.run(np.zeros_like(model.load_p_mw), np.zeros_like(model.load_q_mvar), model.shunt_mva)
+        loaded = self.sweep.run(model.load_p_mw, model.load_q_mvar, model.shunt_mva)
+        point = OperatingPoint.of_flow(loaded, OperatingPoint.of_flow(empty))
         return dict.fromkeys(self.scenarios, point)
 
     def linearised(
@@ -240,9 +240,10 @@ class DistributionProgram(FlowProgram):
     def ac_check(self, x: np.ndarray, scheduled: np.ndarray) -> AcCheck | None:
         """The base flow at x against pandapower's of what is scheduled; None where there is none."""
         p, q = self.consumption(scheduled)
-        voltage_pu = np.sqrt(self.own_point(x, "base").v_sq_pu)
         try:
-            return check_ac(self.model.feeder, p, q, voltage_pu, self.losses_mw(x, "base"))
+            return check_ac(
+                self.model.feeder, p, q, self.voltage_pu(x), self.losses_mw(x), shunt_mva=self.model.shunt_mva
+            )
         except InputError:
             return None
 
@@ -267,7 +268,7 @@ class DistributionProgram(FlowProgram):
         return self.model.hours * sum(costs) + sum(supplied)
 
     def consumption(self, x: np.ndarray, scenario: str = "base") -> tuple[np.ndarray, np.ndarray]:
-        """Active and reactive consumption of every node at x, both (T, n), MW and Mvar."""
+        """Active and reactive consumption of every node at x, both (T, n), MW and Mvar, without the admittances."""
         p, q = self.model.load_p_mw.copy(), self.model.load_q_mvar.copy()
         for taken in self.scenarios[scenario].withdrawals:
             p[:, taken.node] += taken.p_share * x[taken.columns]
@@ -276,24 +277,27 @@ class DistributionProgram(FlowProgram):
 
     def exact_flow(self, x: np.ndarray, scenario: str = "base") -> FlowState:
         """The AC power flow of what x consumes in a scenario."""
-        return self.sweep.run(*self.consumption(x, scenario))
+        return self.sweep.run(*self.consumption(x, scenario), self.model.shunt_mva)
 
     def own_point(self, x: np.ndarray, scenario: str = "base") -> OperatingPoint:
         """The program's own flow at x."""
         flow, u = self.flows[scenario], x[self.scenarios[scenario].columns]
-        root = np.full((self.model.periods, 1), self.model.feeder.slack_voltage_pu**2)
+        root = np.full((self.model.periods, 1), self.model.feeder.root_base_pu**2)
         v_sq = np.hstack([root, np.maximum(1 + flow.w.at(u) / 100, 0.0)])
         root_p, root_q = flow.root_p_mw.at(u)[:, 0], flow.root_q_mvar.at(u)[:, 0]
         return OperatingPoint(flow.p_mw.at(u), flow.q_mvar.at(u), v_sq, root_p, root_q)
 
     def voltage_pu(self, x: np.ndarray, scenario: str = "base") -> np.ndarray:
-        """The program's own voltages at x, (T, n)."""
-        return np.sqrt(self.own_point(x, scenario).v_sq_pu)
+        """The program's own voltages at x, (T, n), per unit of nominal_kv."""
+        return np.sqrt(self.own_point(x, scenario).v_sq_pu) * self.model.feeder.base_per_nominal
 
     def losses_mw(self, x: np.ndarray, scenario: str = "base") -> np.ndarray:
-        """The program's own losses at x, (T,): what the substation draws beyond the consumption."""
+        """The program's own losses at x, (T,): what the substation draws beyond loads, generators and shunts. So these
+        are the losses of branches, no-load losses included."""
         u = x[self.scenarios[scenario].columns]
-        return self.flows[scenario].root_p_mw.at(u)[:, 0] - self.consumption(x, scenario)[0].sum(axis=1)
+        drawn = self.flows[scenario].root_p_mw.at(u)[:, 0] - self.consumption(x, scenario)[0].sum(axis=1)
+        shunt_mw = self.model.shunt_mva.real
+        return drawn - (shunt_mw * self.own_point(x, scenario).v_sq_pu).sum(axis=1) if shunt_mw.any() else drawn
 
     def errors(self, x: np.ndarray, flow: FlowState, scenario: str = "base") -> FlowErrors:
         """The program's flows at x against an exact flow."""
@@ -321,7 +325,7 @@ class DistributionProgram(FlowProgram):
     def schedule_multiple(self, x: np.ndarray, scheduled: np.ndarray, errors: Mapping[str, FlowErrors]) -> float:
         """The base flows against the exact flow of the communities' own schedule, the activated ones against
         that of the operator's copies, as a multiple of the tolerance."""
-        flow = self.sweep.run(*self.consumption(scheduled))
+        flow = self.exact_flow(scheduled)
         error = self.errors(x, flow).multiple(FINAL_PU, FINAL_LOSS_SHARE)
         activated = (e for name, e in errors.items() if name != "base")
         wide = (e.multiple(ACTIVATED_FACTOR * FINAL_PU, ACTIVATED_FACTOR * FINAL_LOSS_SHARE) for e in activated)
@@ -332,10 +336,16 @@ class DistributionProgram(FlowProgram):
         found = {}
         for name in self.scenarios:
             point = self.own_point(x, name)
-            voltage = np.sqrt(point.v_sq_pu)
             found[f"{name}.branch_p_mw"], found[f"{name}.branch_q_mvar"] = point.branch_p_mw, point.branch_q_mvar
-            found[f"{name}.voltage_pu"] = voltage
-            sending = voltage[:, self.model.feeder.parent]
-            found[f"{name}.current_pu"] = np.hypot(point.branch_p_mw, point.branch_q_mvar) / sending
+            found[f"{name}.voltage_pu"] = self.voltage_pu(x, name)
+            found[f"{name}.current_pu"] = self._current_pu(point)
             found[f"{name}.losses_mw"] = self.losses_mw(x, name)
         return found
+
+    def _current_pu(self, point: OperatingPoint) -> np.ndarray:
+        """The largest rated current of every branch, (T, n - 1), see `RatedCurrents.largest_pu`."""
+        feeder = self.model.feeder
+        v_above = point.v_sq_pu[:, feeder.parent]
+        sent = point.branch_p_mw + 1j * point.branch_q_mvar
+        received = sent - (feeder.r_pu + 1j * feeder.x_pu) * np.abs(sent) ** 2 / v_above
+        return feeder.currents.largest_pu(sent, received, v_above, point.v_sq_pu[:, 1:])

@@ -34,8 +34,8 @@ def with_settings(feeder: Feeder, network: DistributionTable, has_slack_voltage:
     """
     words = [_limit_words(feeder, "voltage_min_pu", 0, network.voltage_min_pu)]
     words += [_limit_words(feeder, "voltage_max_pu", 1, network.voltage_max_pu)]
-    changes = {"v_min_pu": _limit(feeder.v_min_pu, network.voltage_min_pu)}
-    changes["v_max_pu"] = _limit(feeder.v_max_pu, network.voltage_max_pu)
+    changes = {"v_min_pu": _limit(feeder, feeder.v_min_pu, network.voltage_min_pu)}
+    changes["v_max_pu"] = _limit(feeder, feeder.v_max_pu, network.voltage_max_pu)
     _check_band(feeder, network, **changes)
     if network.slack_voltage_pu is not None:
         words.append(_slack_words(feeder, network) if has_slack_voltage else "")
@@ -46,9 +46,9 @@ def with_settings(feeder: Feeder, network: DistributionTable, has_slack_voltage:
     return replace(feeder, **changes), "; ".join(filter(None, words))
 
 
-def _limit(of_source: np.ndarray, given: float | None) -> np.ndarray:
-    """The given limit at every node but the root, whose limits are not used."""
-    return of_source if given is None else np.concatenate([of_source[:1], np.full(of_source.size - 1, given)])
+def _limit(feeder: Feeder, of_source: np.ndarray, given: float | None) -> np.ndarray:
+    """The given limit at every node that has limits but the root, whose limits are not used."""
+    return of_source if given is None else np.where(feeder.limited & (np.arange(of_source.size) > 0), given, of_source)
 
 
 def _check_band(feeder: Feeder, network: DistributionTable, v_min_pu: np.ndarray, v_max_pu: np.ndarray) -> None:
@@ -70,7 +70,8 @@ def _check_band(feeder: Feeder, network: DistributionTable, v_min_pu: np.ndarray
 
 def _limit_words(feeder: Feeder, key: str, row: int, given: float | None) -> str:
     """row: 0 for lower limits, 1 for upper ones."""
-    found, stated = (feeder.v_min_pu, feeder.v_max_pu)[row][1:], feeder.limits_stated[row, 1:]
+    some = np.flatnonzero(feeder.limited[1:]) + 1
+    found, stated = (feeder.v_min_pu, feeder.v_max_pu)[row][some], feeder.limits_stated[row, some]
     if given is None and not stated.all():
         where = "the source" if not stated.any() else f"the source at {(~stated).sum()} buses"
         return f"{where} states no {('lower', 'upper')[row]} voltage limit: {(V_MIN_PU, V_MAX_PU)[row]:g} pu is taken"

@@ -9,7 +9,7 @@ import numpy as np
 
 from networks.assembly import Assembly
 from networks.distflow import Affine, AffineFlow, OperatingPoint
-from networks.feeder import Feeder
+from networks.feeder_model import Feeder
 
 OCTAGON = ((1.0, 0.0), (0.0, 1.0), (0.5**0.5, 0.5**0.5), (0.5**0.5, -(0.5**0.5)))
 """Normals of the regular octagon around a circle, one for each pair of opposite sides."""
@@ -83,23 +83,77 @@ class ScenarioFlow:
         return Limit(labels, value, self.columns, *bounds, scale)
 
     def _voltages(self) -> Limit:
+        """Limits are per unit of nominal_kv, w is of base_kv."""
         feeder = self.feeder
-        lower, upper = (100 * (limit[1:] ** 2 - 1) for limit in (feeder.v_min_pu, feeder.v_max_pu))
+        per_nominal = feeder.base_per_nominal[1:]
+        lower, upper = (100 * ((limit[1:] / per_nominal) ** 2 - 1) for limit in (feeder.v_min_pu, feeder.v_max_pu))
         return self._limit("voltage limits of node", feeder.nodes[1:], self.flow.w, lower, upper, 1.0)
 
     def _currents(self) -> Iterator[Limit]:
-        """l / (2 I) <= I / 2, exact at the operating point; and an octagon for points far from it."""
-        feeder = self.feeder
-        rated = np.flatnonzero(np.isfinite(feeder.i_max_pu))
+        """i^2 / (2 I) <= I / 2, exact at the operating point; and an octagon for points far from it."""
+        feeder, currents = self.feeder, self.feeder.currents
+        rated = np.flatnonzero(np.isfinite(feeder.i_max_pu[currents.branch]))
         if rated.size == 0:
             return
-        names, limit = [feeder.branches[b] for b in rated], feeder.i_max_pu[rated]
-        half = self.flow.current_sq_pu.only(rated).times(1 / (2 * limit))
+        branch = currents.branch[rated]
+        names, limit = [feeder.branches[b] for b in branch], feeder.i_max_pu[branch] * currents.factor[rated]
+        p, q, square = self._end_flows(rated)
+        half = self._squared(rated, p, q, square).times(1 / (2 * limit))
         yield self._limit("current limit of", names, half, -np.inf, limit / 2, self.scale_mw)
-        v_max = np.where(feeder.parent == 0, feeder.slack_voltage_pu, feeder.v_max_pu[feeder.parent])[rated]
-        yield from self._octagon(
-            "current limit of", names, self.flow.p_mw.only(rated), self.flow.q_mvar.only(rated), limit * v_max
-        )
+        most = self._highest_pu()
+        v_max = np.where(currents.receiving[rated], most[branch + 1], most[feeder.parent[branch]])
+        yield from self._octagon("current limit of", names, p, q, limit * v_max)
+
+    def _end_flows(self, rated: np.ndarray) -> tuple[Affine, Affine, Affine]:
+        """P, Q and w at the ends whose currents are rated: |S + A v| or |S - z l - A v| over v, see `RatedCurrents`."""
+        feeder, currents, flow = self.feeder, self.feeder.currents, self.flow
+        branch, receiving = currents.branch[rated], currents.receiving[rated]
+        shunt = np.where(receiving, -1.0, 1.0) * currents.shunt_mva[rated]
+        w = flow.w_above.only(branch).where(~receiving, flow.w.only(branch))
+        loss = flow.current_sq_pu.only(branch)
+        found = []
+        for series, ohmic, at_1_pu in (
+            (flow.p_mw, feeder.r_pu, shunt.real),
+            (flow.q_mvar, feeder.x_pu, shunt.imag),
+        ):
+            whole = series.only(branch)
+            if receiving.any():
+                whole = whole.plus(loss.times(np.where(receiving, -ohmic[branch], 0.0)))
+            if at_1_pu.any():
+                whole = whole.plus(w.times(at_1_pu / 100)).shifted(at_1_pu)
+            found.append(whole)
+        return found[0], found[1], w
+
+    def _squared(self, rated: np.ndarray, p: Affine, q: Affine, w: Affine) -> Affine:
+        """Squared currents at those ends: the flow's own l where there is no admittance, else a tangent like it."""
+        currents = self.feeder.currents
+        plain = (currents.shunt_mva[rated] == 0) & ~currents.receiving[rated]
+        own = self.flow.current_sq_pu.only(currents.branch[rated])
+        if plain.all():
+            return own
+        p0, q0, v0 = self._at_point(rated)
+        i0 = (p0**2 + q0**2) / v0
+        tangent = p.times(2 * p0 / v0).plus(q.times(2 * q0 / v0)).plus(w.times(-i0 / (100 * v0)))
+        return own.where(plain, tangent.shifted(-i0 / v0))
+
+    def _at_point(self, rated: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """P, Q and v of those ends at the operating point, (T, L) each."""
+        feeder, currents, point = self.feeder, self.feeder.currents, self.point
+        branch, receiving = currents.branch[rated], currents.receiving[rated]
+        v_above = point.v_sq_pu[:, feeder.parent[branch]]
+        sent = point.branch_p_mw[:, branch] + 1j * point.branch_q_mvar[:, branch]
+        lost = (feeder.r_pu + 1j * feeder.x_pu)[branch] * np.abs(sent) ** 2 / v_above
+        v = np.where(receiving, point.v_sq_pu[:, branch + 1], v_above)
+        shunt = currents.shunt_mva[rated] * v
+        whole = np.where(receiving, sent - lost - shunt, sent + shunt)
+        return whole.real, whole.imag, v
+
+    def _highest_pu(self) -> np.ndarray:
+        """(n,) upper limit of the voltage per unit of base_kv; twice the nominal voltage where there is none."""
+        feeder = self.feeder
+        most = np.minimum(feeder.v_max_pu, 2.0) / feeder.base_per_nominal
+        most[0] = feeder.root_base_pu
+        return most
 
     def _octagon(self, what: str, names: Sequence[str], p: Affine, q: Affine, radius: np.ndarray) -> Iterator[Limit]:
         for p_share, q_share in OCTAGON:
@@ -121,7 +175,7 @@ class ScenarioFlow:
         It vanishes at the operating point, so it is no cost; without it a linear price of losses would
         throw set points from one limit to the other between corrections.
         """
-        weight = 2 * price_eur_per_mw * self.feeder.r_pu / self.feeder.slack_voltage_pu**2
+        weight = 2 * price_eur_per_mw * np.maximum(self.feeder.r_pu, 0.0) / self.feeder.root_base_pu**2
         for flow, center in ((self.flow.p_mw, self.point.branch_p_mw), (self.flow.q_mvar, self.point.branch_q_mvar)):
             away = flow.constant - center
             weighted = weight[:, None] * flow.slope

@@ -1,9 +1,10 @@
 """The exact AC power flow of a radial feeder, for all periods at once.
 
-With constant power at every node, V = V0 - Z conj(S / V) is iterated from a flat start, where
-Z = M' diag(r + jx) M and M are the feeder's paths: Gauss's method on the current-injection form
-(Teng, IEEE Trans. Power Delivery 18 (2003) 882: BIBC and BCBV matrices). The step contracts as long as
-the feeder is not near its point of collapse.
+With constant power at every node, V = V0 - Z (conj(S / V) + Y V) is iterated from a flat start, where
+Z = M' diag(r + jx) M, M are the feeder's paths and Y constant admittances: Gauss's method on the current-injection
+form (Teng, IEEE Trans. Power Delivery 18 (2003) 882: BIBC and BCBV matrices), solved for V with
+K = (1 + Z Y)^-1: V = K (V0 - Z conj(S / V)). The step contracts as long as the feeder is not near its point of
+collapse.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from admm import InputError
-from networks.feeder import Feeder
+from networks.feeder_model import Feeder
 
 TOLERANCE_PU = 1e-12
 MOST_STEPS = 200
@@ -21,16 +22,20 @@ MOST_STEPS = 200
 
 @dataclass(frozen=True)
 class FlowState:
-    """voltage_pu: (T, n) complex. branch_p_mw, branch_q_mvar: (T, n - 1) at the sending end.
+    """voltage_pu: (T, n) complex, per unit of nominal_kv. v_sq_pu: (T, n) squared magnitude per unit of base_kv.
 
-    current_sq_pu: (T, n - 1) squared current. root_p_mw, root_q_mvar: (T,) drawn from upstream.
-    losses_mw: (T,). converged: (T,) bool.
+    branch_p_mw, branch_q_mvar: (T, n - 1) into the series impedance at the sending end. current_sq_pu: (T, n - 1)
+    squared current in it. current_pu: (T, n - 1) the largest rated current, see `RatedCurrents.largest_pu`.
+    root_p_mw, root_q_mvar: (T,) drawn from upstream. losses_mw: (T,) of branches, no-load losses included.
+    converged: (T,) bool.
     """
 
     voltage_pu: np.ndarray
+    v_sq_pu: np.ndarray
     branch_p_mw: np.ndarray
     branch_q_mvar: np.ndarray
     current_sq_pu: np.ndarray
+    current_pu: np.ndarray
     root_p_mw: np.ndarray
     root_q_mvar: np.ndarray
     losses_mw: np.ndarray
@@ -45,8 +50,12 @@ class Sweep:
         self._paths = feeder.paths()
         self._z = self._paths.T @ ((feeder.r_pu + 1j * feeder.x_pu)[:, None] * self._paths)
 
-    def run(self, p_mw: np.ndarray, q_mvar: np.ndarray) -> FlowState:
-        """The flow for consumption p_mw, q_mvar, both (T, n), in the feeder's order of nodes."""
+    def run(self, p_mw: np.ndarray, q_mvar: np.ndarray, shunt_mva: np.ndarray | None = None) -> FlowState:
+        """The flow for constant power p_mw, q_mvar, both (T, n), in the feeder's order of nodes.
+
+        shunt_mva: (T, n) or (1, n) complex, consumption at base_kv of the admittances at nodes; by default the
+        feeder's shunts.
+        """
         shape = (np.shape(p_mw)[0] if np.ndim(p_mw) == 2 else -1, len(self.feeder.nodes))
         if np.shape(p_mw) != shape or np.shape(q_mvar) != shape:
             raise InputError(
@@ -54,30 +63,47 @@ class Sweep:
                 f"expected (periods, {len(self.feeder.nodes)}) both"
             )
         power = np.asarray(p_mw) + 1j * np.asarray(q_mvar)
-        voltage, converged = self._voltages(power[:, 1:])
-        return self._state(power, voltage, converged)
+        shunt = self.feeder.shunt_mva[None] if shunt_mva is None else shunt_mva
+        voltage, converged = self._voltages(power[:, 1:], np.conj(shunt + self.feeder.branch_shunt_mva)[:, 1:])
+        return self._state(power, voltage, converged, shunt)
 
-    def _voltages(self, power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        voltage = np.full(power.shape, self.feeder.slack_voltage_pu, dtype=complex)
+    def _voltages(self, power: np.ndarray, admittance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        voltage, z = np.full(power.shape, self.feeder.root_base_pu, dtype=complex), self._z
+        no_load = voltage
+        if admittance.any():
+            z = np.linalg.solve(np.eye(z.shape[0]) + z * admittance[:, None, :], z)  # symmetric, (1 or T, k, k)
+            z = z[0] if z.shape[0] == 1 else z
+            no_load = voltage - _times(voltage * admittance, z)
+            voltage = no_load
         change = np.full(power.shape[0], np.inf)
         with np.errstate(all="ignore"):  # a period beyond collapse may run to zero or overflow; it is flagged
             for _ in range(MOST_STEPS):
-                following = self.feeder.slack_voltage_pu - np.conj(power / voltage) @ self._z
+                following = no_load - _times(np.conj(power / voltage), z)
                 change = np.abs(following - voltage).max(axis=1)
                 voltage = following
                 if (change <= TOLERANCE_PU).all():
                     break
         return voltage, change <= TOLERANCE_PU
 
-    def _state(self, power: np.ndarray, voltage: np.ndarray, converged: np.ndarray) -> FlowState:
+    def _state(self, power: np.ndarray, voltage: np.ndarray, converged: np.ndarray, shunt: np.ndarray) -> FlowState:
         feeder = self.feeder
-        with np.errstate(all="ignore"):
-            current = np.conj(power[:, 1:] / voltage) @ self._paths.T
-        root = np.full((power.shape[0], 1), feeder.slack_voltage_pu, dtype=complex)
+        own = feeder.branch_shunt_mva
+        root = np.full((power.shape[0], 1), feeder.root_base_pu, dtype=complex)
         everywhere = np.hstack([root, voltage])
-        flow = everywhere[:, feeder.parent] * np.conj(current)
-        squared = np.abs(current) ** 2
-        total = flow[:, feeder.parent == 0].sum(axis=1) + power[:, 0]
+        with np.errstate(all="ignore"):
+            drawn = np.conj(power[:, 1:] / voltage) + np.conj(shunt + own)[:, 1:] * voltage
+            current = drawn @ self._paths.T
+            flow, received = everywhere[:, feeder.parent] * np.conj(current), voltage * np.conj(current)
+            squared, v_sq = np.abs(current) ** 2, np.abs(everywhere) ** 2
+            rated = feeder.currents.largest_pu(flow, received, v_sq[:, feeder.parent], v_sq[:, 1:])
+            total = flow[:, feeder.parent == 0].sum(axis=1) + power[:, 0] + (shunt + own)[:, 0] * v_sq[:, 0]
+            losses = squared @ feeder.r_pu + v_sq @ own.real
+        per_nominal = everywhere * feeder.base_per_nominal
         return FlowState(
-            everywhere, flow.real, flow.imag, squared, total.real, total.imag, squared @ feeder.r_pu, converged
+            per_nominal, v_sq, flow.real, flow.imag, squared, rated, total.real, total.imag, losses, converged
         )
+
+
+def _times(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Each row, (T, k), times the matrix, (k, k) or one a row (T, k, k)."""
+    return rows @ matrix if matrix.ndim == 2 else (rows[:, None, :] @ matrix)[:, 0, :]

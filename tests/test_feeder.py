@@ -147,7 +147,6 @@ def test_order_of_the_tables_does_not_matter():
         ([line("ab", "a", "b"), line("cd", "c", "d")], "no closed branch connects c, d with the root 'a'"),
         ([line("ab", "a", "b"), line("bc", "b", "c"), line("cd", "c", "x")], "'cd' ends at 'x', which is no node"),
         ([line("ab", "a", "b"), line("bc", "b", "c", -0.1), line("cd", "c", "d")], "'bc': r_pu is -0.1, expected"),
-        ([line("ab", "a", "b"), line("bc", "b", "c", 0.0, 0.0), line("cd", "c", "d")], "expected an impedance above 0"),
     ],
 )
 def test_what_is_not_a_feeder_is_named(branches, words):

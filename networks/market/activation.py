@@ -55,7 +55,7 @@ class ContractedDay:
 
     load_p_mw, load_q_mvar: (T, n) fixed consumption. contracts: by name. support_mvar: {node: (T,)}, consumption
     positive. sold_mw: {"up": (T,), "down": (T,)} of what was sold to the grid above, where anything was.
-    periods_over: so many of the first periods are not looked at.
+    periods_over: so many of the first periods are not looked at. shunt_mva: (T, n) or (1, n) complex, see `Sweep.run`.
     """
 
     feeder: Feeder
@@ -66,6 +66,7 @@ class ContractedDay:
     substation_limit_mva: float = np.inf
     sold_mw: Mapping[str, np.ndarray] = field(default_factory=dict)
     periods_over: int = 0
+    shunt_mva: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         periods = np.shape(self.load_p_mw)[0]
@@ -146,10 +147,15 @@ class Activation:
 def activation_check(day: ContractedDay) -> Activation:
     """The AC flows of all scenarios against all limits. Raises InputError where a flow does not exist."""
     p, q = (np.concatenate(parts) for parts in zip(*(day.consumption(name) for name in SCENARIOS), strict=True))
-    flow = ac_flow(day.feeder, p, q)
     periods = np.shape(day.load_p_mw)[0]
+    flow = ac_flow(day.feeder, p, q, None if day.shunt_mva is None else _repeated(day.shunt_mva, periods))
     flows = {name: _part(flow, slice(i * periods, (i + 1) * periods)) for i, name in enumerate(SCENARIOS)}
     return Activation(**{name: _margins(day, name, flows) for name in SCENARIOS})
+
+
+def _repeated(shunt_mva: np.ndarray, periods: int) -> np.ndarray:
+    """The admittances of all periods, once for every scenario."""
+    return np.tile(np.broadcast_to(shunt_mva, (periods, shunt_mva.shape[1])), (len(SCENARIOS), 1))
 
 
 def _part(flow: AcFlow, periods: slice) -> AcFlow:
@@ -202,6 +208,7 @@ def contracted_day(agent: DistributionAgent, connection_kw: Mapping[str, float])
         substation_limit_mva=model.substation_limit_mva,
         sold_mw={way: solution[f"{model.exchange_name}.flex_{way}_mw"] for way in ("up", "down") if model.flexibility},
         periods_over=model.periods_over,
+        shunt_mva=model.shunt_mva,
     )
 
 
