@@ -27,6 +27,7 @@ from admm.interfaces import check_question_fits
 from admm.memory.joint import Joint
 from subproblems.bound import safe_bound
 from subproblems.box import Box, outer_box
+from subproblems.equilibrate import sizes
 from subproblems.infeasibility import explain
 from subproblems.lead_model import LeadModel
 from subproblems.quadratic_program import INFINITE, QuadraticProgram
@@ -95,9 +96,8 @@ class QPAgent:
         """The program in scaled units, with a full diagonal in P and free rows that can pin the boundary."""
         qp, n = self.qp, self.qp.size
         self._box: Box | None = None
-        nominal = float(self._boundary.scale.max())
-        self._s = np.full(n, nominal) if qp.variable_scale is None else qp.variable_scale.copy()
-        self._e = 1.0 / (np.full(qp.l.size, nominal) if qp.row_scale is None else qp.row_scale)
+        self._s, rows = sizes(qp, self._at, self._boundary.scale)
+        self._e = 1.0 / rows
         pins = sp.csc_matrix((np.ones(self._at.size), (np.arange(self._at.size), self._at)), (self._at.size, n))
         self._A = sp.csc_matrix(sp.vstack([_scaled(qp.A, self._e, self._s), pins]))
         self._A.sort_indices()

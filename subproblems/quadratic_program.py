@@ -47,7 +47,7 @@ class QuadraticProgram:
     boundary: {(coupling, quantity): positions (periods,)} of the variables that are boundary values.
     constant: EUR. variable_scale (n,) and row_scale (m,): nominal size of each variable and of each
     row's value; a solver works with x / variable_scale and Ax / row_scale, so tolerances are per unit.
-    Where not given, an agent takes the largest scale of its boundary for all of them.
+    Where not given, an agent finds sizes by itself (`subproblems.equilibrate`).
     """
 
     P: sp.csc_matrix
