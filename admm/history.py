@@ -1,5 +1,8 @@
 """The HDF5 files of a run: history.h5, boundary.h5 and private/AGENT.h5. Each is written by one rank.
 
+Every array says what its rows and columns are. `dims` holds the names of its dimensions, such as "time_utc" and
+"node". The attribute of that name holds the time of each row (start of the period, UTC) or the name of each column.
+
 A file that is there is whole; history.h5 is written again and again while the run lasts, and after a kill has all rows
 up to the last time.
 """
@@ -9,7 +12,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +21,18 @@ import h5py
 import numpy as np
 
 from admm.errors import InputError
+from admm.interfaces import Names
+from admm.labels import label
 from admm.state import BoundaryResult, Progress
 from admm.values import is_finite
 from admm.whole_file import write_whole
 
 FLUSH_EVERY = 20
 """Rows between two writes."""
+ROWS = "iteration"
+"""What the rows of history.h5 are."""
+COMPACT = ("v108", "v108")
+"""Versions of HDF5 that can read a file: from 1.8 on, attributes may exceed 64 KB, as thousands of names do."""
 LOWER_PAYS = "positive: the lower agent pays the upper one"
 LOWER_TAKES = "positive: the lower agent takes from the upper one"
 
@@ -74,6 +83,7 @@ class HistoryWriter:
             for (name, column), values in zip(COLUMNS.items(), rows.T, strict=True):
                 data = file.create_dataset(f"iteration/{name}", data=values)
                 data.attrs["unit"], data.attrs["description"] = column.unit, column.description
+                data.attrs["rows"], data.dims[0].label = "iterations, from 1", ROWS
         self._written = len(self._rows)
 
     def close(self) -> None:
@@ -92,6 +102,7 @@ def write_boundary(
     path: str | os.PathLike[str],
     boundary: Mapping[str, Mapping[str, BoundaryResult]],
     sign_words: Mapping[str, str],
+    time_utc: Sequence[str] = (),
 ) -> None:
     """Write /COUPLING/QUANTITY/{lower, upper, price}, arrays (periods,), each with its unit and sign.
 
@@ -101,12 +112,16 @@ def write_boundary(
 
     boundary: {coupling: {quantity: values}}, as `Result.boundary` has it.
     sign_words: {quantity: what a positive value means}; by default, that the lower agent takes it.
+    time_utc: the start of each period, ISO text; arrays have no times without.
     """
     with new_file(Path(path)) as file:
         for coupling, quantities in boundary.items():
             for quantity, values in quantities.items():
                 sign = sign_words.get(quantity, LOWER_TAKES)
-                _write_quantity(file.create_group(f"{coupling}/{quantity}"), values, sign)
+                group = file.create_group(f"{coupling}/{quantity}")
+                _write_quantity(group, values, sign)
+                for data in group.values():
+                    label(data, time_utc)
 
 
 def read_boundary(path: str | os.PathLike[str], periods: int) -> dict[str, dict[str, BoundaryResult]]:
@@ -219,24 +234,30 @@ def write_private(
     values: Mapping[str, np.ndarray],
     units: Mapping[str, str],
     objective_eur: float | None,
+    time_utc: Sequence[str] = (),
+    names: Mapping[str, Names] | None = None,
 ) -> None:
     """Write one agent's schedule: block "battery.charge_kw" goes to /battery/charge_kw, with its unit.
 
-    values: {block: array}. units: {block: unit}. A block without a device's name goes to /model.
-    objective_eur: the agent's own cost, a scalar; NaN where None.
+    values: {block: array (periods,) or (periods, elements)}. A block without a device's name goes to /model.
+    units: {block: unit}. objective_eur: the agent's own cost, a scalar; NaN where None.
+    time_utc: the start of each period, ISO text. A shorter array has one value for each of the first periods.
+    names: {block: what its columns are}; of an array (periods,) what it belongs to, by default the device.
     """
-    with new_file(Path(path)) as file:
+    with new_file(Path(path), COMPACT) as file:
         for block, array in values.items():
             if block not in units:
                 raise InputError(f"{path}: block '{block}' has no unit, expected one for each of its blocks")
             device, _, variable = block.rpartition(".")
-            _write(file.require_group(device or "model"), variable, array, units[block])
+            data = _write(file.require_group(device or "model"), variable, array, units[block])
+            label(data, time_utc, (names or {}).get(block, Names("device", (device,)) if device else None))
         _write(file, "objective_eur", np.float64(_number(objective_eur)), "EUR")
 
 
-def _write(group: h5py.Group, name: str, array: np.ndarray, unit: str, **attributes: str) -> None:
+def _write(group: h5py.Group, name: str, array: np.ndarray, unit: str, **attributes: str) -> h5py.Dataset:
     data = group.create_dataset(name, data=np.asarray(array, dtype=float))
     data.attrs.update({"unit": unit, **attributes})
+    return data
 
 
 def _number(value: float | None) -> float:
@@ -244,10 +265,13 @@ def _number(value: float | None) -> float:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file that appears under its name only when it is complete and on the disk."""
+def new_file(path: Path, versions: tuple[str, str] | None = None) -> Iterator[h5py.File]:
+    """An HDF5 file that appears under its name only when it is complete and on the disk.
+
+    versions: of the format, see `h5py.File`; by default what all can read.
+    """
     content = io.BytesIO()
-    with h5py.File(content, "w") as file:
+    with h5py.File(content, "w", libver=versions) as file:
         yield file
     write_whole(path, content.getvalue())
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -118,6 +118,13 @@ class Answer:
 OPTIONAL_SCALARS = ("cost_eur", "bound_eur")
 SCALARS = (*OPTIONAL_SCALARS, "model_error", "solve_seconds", "inner_iterations")
 """Of an answer; the optional ones may be None."""
+
+
+class Names(NamedTuple):
+    """What the columns of an array of a schedule are. kind: such as "node" or "generator". each: a name a column."""
+
+    kind: str
+    each: tuple[str, ...]
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ import numpy as np
 
 from admm import Agent, Coupling, InputError, Quantity
 from admm.couplings import Layout
+from admm.interfaces import Names
 from networks.case_file import CaseFolder, open_case
 from networks.case_tables import AgentTable, DistributionTable, GasTable, HubTable, TransmissionTable
 from networks.distribution import Connection, DistributionAgent, DistributionModel, ReactiveSupport, Supply
@@ -26,6 +27,7 @@ from networks.joint_operator import JointOperatorAgent
 from networks.private_files import PrivateFiles
 from networks.profiles import Profiles
 from networks.transmission import Substation, TransmissionModel, compile_tso
+from networks.transmission_agent import TransmissionAgent
 from subproblems import QPAgent, QuadraticProgram
 from subproblems.community import compile_community
 from subproblems.devices import Device, below_minimum_load
@@ -56,6 +58,9 @@ class CaseAgent(Agent, Protocol):
 
     def units(self) -> dict[str, str]:
         """The unit of each block of `solution`."""
+
+    def names(self) -> dict[str, Names]:
+        """What blocks of `solution` belong to and what their columns are, where it is not the device in their name."""
 
     def cost_eur(self) -> float | None:
         """Its own cost of the latest answer."""
@@ -222,7 +227,7 @@ class Case:
         network = self.operators[name]
         with self.folder.located(name):
             if isinstance(network, TransmissionTable):
-                return QPAgent(self.transmission_program(self.transmission_model(network)), solver=solver)
+                return TransmissionAgent(self.transmission_model(network), self._scales(), solver=solver)
             if isinstance(network, GasTable):
                 return GasAgent(self.gas_model(network), solver=solver)
             model, gas = self.distribution_model(network), self.gas_run_by(name)
@@ -349,8 +354,10 @@ class Case:
 
     def transmission_program(self, model: TransmissionModel) -> QuadraticProgram:
         """Scaled as this case's couplings are."""
-        scales = {(b.coupling.name, b.quantity.name): b.quantity.scale for b in Layout(self.couplings).blocks}
-        return compile_tso(model, scales)
+        return compile_tso(model, self._scales())
+
+    def _scales(self) -> dict[tuple[str, str], float]:
+        return {(b.coupling.name, b.quantity.name): b.quantity.scale for b in Layout(self.couplings).blocks}
 
     def _upstream(self, network: DistributionTable) -> str | Supply:
         """The coupling to the grid above, or what stands for that grid."""

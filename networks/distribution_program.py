@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from admm import InputError
+from admm.interfaces import Names
 from networks.ac_check import AcCheck, check_ac
 from networks.assembly import Assembly, Columns
 from networks.distflow import AffineFlow, DistFlow, OperatingPoint, Withdrawal
@@ -73,7 +74,7 @@ class DistributionProgram(FlowProgram):
         self.model, self.scales = model, dict(scales or {})
         self.sweep = Sweep(model.feeder)
         self.columns = Columns(model.periods)
-        copies = self._add_copies()
+        self._copies = copies = self._add_copies()
         self.exchange = {q: copies[model.exchange_name, q] for q in model.quantities}
         own = isinstance(model.upstream, Supply)
         self.boundary = {key: at for key, at in copies.items() if not (own and key[0] == SUPPLY)}
@@ -349,3 +350,13 @@ class DistributionProgram(FlowProgram):
         sent = point.branch_p_mw + 1j * point.branch_q_mvar
         received = sent - (feeder.r_pu + 1j * feeder.x_pu) * np.abs(sent) ** 2 / v_above
         return feeder.currents.largest_pu(sent, received, v_above, point.v_sq_pu[:, 1:])
+
+    def names(self) -> dict[str, Names]:
+        found = {f"{coupling}.{quantity}": Names("coupling", (coupling,)) for coupling, quantity in self._copies}
+        for one in self.model.supports:
+            found[f"reactive support {one.node}.q_mvar"] = Names("node", (one.node,))
+        nodes, branches = Names("node", self.model.feeder.nodes), Names("branch", self.model.feeder.branches)
+        for name in self.scenarios:
+            found[f"{name}.voltage_pu"], found[f"{name}.losses_mw"] = nodes, Names("scenario", (name,))
+            found |= dict.fromkeys((f"{name}.{of}" for of in ("branch_p_mw", "branch_q_mvar", "current_pu")), branches)
+        return found

@@ -23,6 +23,7 @@ import numpy as np
 from admm import AgentBoundary, Answer, InputError, Question
 from admm.couplings import Layout
 from admm.fits import check_array, check_like
+from admm.interfaces import Names
 from admm.memory.joint import Joint
 from networks.flow_program import FlowProgram
 from networks.rows_on_demand import RowsOnDemand
@@ -230,6 +231,10 @@ class FlowAgent(ABC):
         """The unit of each block of `solution`."""
         own = {} if self.program is None else self._rows.agent.units()
         return {name: own.get(name) or _unit(name) for name in self.solution()}
+
+    def names(self) -> dict[str, Names]:
+        """What the columns of each block of `solution` are."""
+        return {} if self.program is None else self.program.names()
 
     def cost_eur(self) -> float | None:
         """The operator's own cost of its schedule, for its owner."""

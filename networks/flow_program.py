@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from admm.interfaces import Names
 from networks.flow_limits import Limit
 from subproblems import QuadraticProgram
 
@@ -78,6 +79,10 @@ class FlowProgram(ABC):
     @abstractmethod
     def solution(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Flows and what follows from them at x, in the unit with which each name ends."""
+
+    @abstractmethod
+    def names(self) -> dict[str, Names]:
+        """What the columns are of each array of `solution` and of each block of variables."""
 
     @abstractmethod
     def checks(self, x: np.ndarray, scheduled: np.ndarray) -> dict[str, float | None]:

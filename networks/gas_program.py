@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from admm.interfaces import Names
 from networks.assembly import Assembly, Columns
 from networks.distflow import Affine
 from networks.flow_limits import Limit
@@ -332,6 +333,18 @@ class GasProgram(FlowProgram):
             found["gas.compressor_flow_mw"] = affine.compressor.at(u)
         if self._linepack is not None:
             found["gas.linepack_mwh"] = affine.content.at(u)
+        return found
+
+    def names(self) -> dict[str, Names]:
+        grid, found = self.model.grid, {".".join(key): Names("coupling", (key[0],)) for key in self.boundary}
+        pipes, gates = (tuple(one.name for one in table) for table in (grid.pipes, grid.gates))
+        compressors = tuple(one.name for one in grid.compressors)
+        for kind, names in (("gate", gates), ("compressor", compressors)):
+            found |= {f"{kind} {name}.pressure_sq_bar2": Names(kind, (name,)) for name in names}
+        found["gas.pressure_bar_g"] = Names("node", tuple(node.name for node in grid.nodes))
+        found["gas.pipe_flow_mw"] = found["gas.linepack_mwh"] = Names("pipe", pipes)
+        found["gas.gate_flow_mw"] = Names("gate", gates)
+        found["gas.compressor_flow_mw"] = Names("compressor", compressors)
         return found
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from admm import InputError
+from admm.interfaces import Names
 from networks.distribution import DistributionModel, DistributionProgram
 from networks.flow_agent import FlowAgent
 from networks.flow_program import FlowProgram
@@ -111,6 +112,9 @@ class SideBySide(FlowProgram):
 
     def solution(self, x: np.ndarray) -> dict[str, np.ndarray]:
         return {name: one for _, program, part in self._each(x) for name, one in program.solution(part).items()}
+
+    def names(self) -> dict[str, Names]:
+        return {name: one for program in self.programs.values() for name, one in program.names().items()}
 
 
 def _stacked(

@@ -66,3 +66,7 @@ class Horizon:
         """The start of each period, in UTC."""
         step = timedelta(minutes=self.step_minutes)
         return [self.start + step * period for period in range(self.periods)]
+
+    def time_utc(self) -> list[str]:
+        """The start of each period as text, such as 2024-01-15T00:00Z."""
+        return [f"{stamp:%Y-%m-%dT%H:%MZ}" for stamp in self.stamps()]

@@ -23,7 +23,7 @@ import scipy.sparse as sp
 from admm import AgentBoundary, Answer, AnswerStatus, InputError, Question
 from admm.couplings import Layout
 from admm.fits import check_array
-from admm.interfaces import check_question_fits
+from admm.interfaces import Names, check_question_fits
 from admm.memory.joint import Joint
 from subproblems.bound import safe_bound
 from subproblems.box import Box, outer_box
@@ -272,6 +272,10 @@ class QPAgent:
     def units(self) -> dict[str, str]:
         """The unit of each block of `solution`."""
         return {block.name: block.unit for block in self.qp.variables or ()}
+
+    def names(self) -> dict[str, Names]:
+        """What blocks of `solution` belong to, where that is not the device that they are named after."""
+        return {}
 
     def cost_eur(self) -> float | None:
         """The agent's own cost of its schedule, for its owner; None before the first answer."""

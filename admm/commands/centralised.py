@@ -43,7 +43,7 @@ def command(given: argparse.Namespace) -> int:
         "versions": versions(),
     }
     out.prepare()
-    write_boundary(out / BOUNDARY, found.solution.boundary(), SIGNS)
+    write_boundary(out / BOUNDARY, found.solution.boundary(), SIGNS, case.horizon.time_utc())
     out.complete(summary)
     if given.save_reference:
         kept = ("case_sha256", "objective_eur", "turnover_eur")

@@ -172,7 +172,7 @@ def _day_ahead(given: argparse.Namespace, day: MarketDay, settings: Settings, st
     facts["activation"] = _activation(day)
     told = [json.loads(text) for text in day.transport.gather_text(json.dumps(facts))]
     if driving:
-        write_boundary(out / BOUNDARY, result.boundary, SIGNS)
+        write_boundary(out / BOUNDARY, result.boundary, SIGNS, case.horizon.time_utc())
         activation = {key: value for fact in told for key, value in fact["activation"].items()}
         out.complete(run_summary(case, given, result, told) | {"stage": DAY_AHEAD} | activation)
         print(f"  {_plain(result)} after {result.iterations} iterations, {result.objective:.2f} EUR")
@@ -207,9 +207,9 @@ def _intraday(day: MarketDay, settings: Settings, out: OutputFolder) -> dict[int
     out.prepare_private()
     for name, community in day.intraday.communities.items():
         values = community.happened()
-        write_private(out.private(name), *values, community.cost_eur())
+        write_private(out.private(name), *values, community.cost_eur(), day.case.horizon.time_utc())
     if driving:
-        write_boundary(out / BOUNDARY, results[day.case.horizon.periods].boundary, SIGNS)
+        write_boundary(out / BOUNDARY, results[day.case.horizon.periods].boundary, SIGNS, day.case.horizon.time_utc())
     return results
 
 

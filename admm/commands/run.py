@@ -240,7 +240,7 @@ def _conclude(
     failed = [fact["error"] for fact in facts if "error" in fact]
     if failed:
         raise InputError(f"a rank could not write its results: {failed[0]}")  # the code with which it ends, too
-    write_boundary(out / BOUNDARY, result.boundary, SIGNS)
+    write_boundary(out / BOUNDARY, result.boundary, SIGNS, case.horizon.time_utc())
     summary = run_summary(case, given, result, facts, resumed_after)
     out.complete(summary)
     print(closing_words(result, summary, str(out.path)))

@@ -26,9 +26,10 @@ def finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder
     facts["simultaneous_kw"] = facts["below_minimum_kw"] = 0.0
     facts["checks"] = []
     out.prepare_private()
+    times = case.horizon.time_utc()
     for name, agent in agents.items():
         solution = agent.solution()
-        write_private(out.private(name), solution, agent.units(), agent.cost_eur())
+        write_private(out.private(name), solution, agent.units(), agent.cost_eur(), times, agent.names())
         overlaps = simultaneous(solution).values()
         facts["simultaneous_kw"] = max([facts["simultaneous_kw"], *(float(kw.max()) for kw in overlaps)])
         facts["below_minimum_kw"] = max(facts["below_minimum_kw"], case.below_minimum_kw(name, solution))
