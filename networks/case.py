@@ -85,6 +85,7 @@ class Case:
         self.grids = {n.name: transmission_of(folder, n) for n in folder.transmission}
         self.gas_grids = {n.name: gas_grid_of(folder, n) for n in folder.gas}
         self._check_feeders()
+        self.notes += tuple(f"network '{name}': {note}" for name, grid in self.grids.items() for note in grid.notes)
         self.notes += tuple(self._check_static_generators())
         self._check_buses()
         folder.reference()  # a broken one shows before the run, not after it

@@ -1,61 +1,75 @@
 """A transmission grid from a pandapower network, or an InputError that says what stands in the way.
 
-It follows pandapower's DC model: b = 1 / (x ratio). pandapower 3.5's `case57` has its taps on the wrong side; its AC
-results are wrong, its DC results right, and so is the import. Buses are named as in `networks.pandapower_feeder`.
+Branches are those of pandapower's own DC power flow, so b = 1 / (x ratio). pandapower 3.5's `case57` has its taps on
+the wrong side; its AC results are wrong, its DC results right, and so is the import. A bus has its index as name; buses
+that closed switches join are one, under the smallest index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from admm import InputError
-from networks.pandapower_tables import (
-    Transformer,
-    active,
-    constant_power,
-    explained,
-    fused_buses,
-    line_rating_mva,
-    open_ends,
-    open_network,
-    refuse_unknown,
-    transformers,
-    value,
-)
-from networks.transmission_grid import BASE_MVA, RAMP_SHARE_PER_HOUR, Generator, TransmissionBranch, TransmissionGrid
+from networks.pandapower_dc import DcNetwork, dc_network
+from networks.pandapower_tables import active, explained, open_network, value
+from networks.transmission_grid import RAMP_SHARE_PER_HOUR, Generator, TransmissionGrid
 
 NOT_A_LIMIT_MW = 1e5
+DUST_MW = 1e-9
+"""What rounding leaves where sums cancel."""
 
 
 @explained()
 def transmission_from_pandapower(source: Any, ramp_share_per_hour: float = RAMP_SHARE_PER_HOUR) -> TransmissionGrid:
-    """The DC grid in a pandapower network or JSON file.
+    """The DC grid in a pandapower network, its JSON file or a MATPOWER case.
 
     Costs are the poly_cost of ext_grid, gen and controllable sgen. Ramps, which pandapower does not have, are
     a share of Pmax an hour.
     """
     net = open_network(source, costs=True)
-    refuse_unknown(net)
-    fused = fused_buses(net)
-    grids = list(active(net, "ext_grid"))
-    if not grids:
-        raise InputError("pandapower network: no ext_grid in service, expected one: its bus gets the angle 0")
+    slack = _slack_bus(net)
     if len(getattr(net, "pwl_cost", ())) > 0:
         raise InputError("pandapower network: has piecewise linear costs (pwl_cost), expected poly_cost")
-    generators, constant = _generators(net, fused, ramp_share_per_hour)
-    buses = sorted(set(fused.values()))
+    found = dc_network(net)
+    generators, constant = _generators(net, found, ramp_share_per_hour)
     return TransmissionGrid(
         name=str(getattr(net, "name", "") or "pandapower network"),
-        buses=tuple(map(str, buses)),
-        slack=str(fused[int(grids[0][1]["bus"])]),
-        **_fixed_power(net, fused, buses),
-        branches=(*_dc_lines(net, fused), *(_dc_trafo(net, fused, one) for one in transformers(net))),
+        buses=found.names,
+        slack=found.node_of[slack],
+        **_fixed(net, found),
+        branches=found.branches,
         generators=generators,
         constant_cost_eur_per_hour=constant,
+        aliases={str(bus): node for bus, node in found.node_of.items() if str(bus) != node},
+        notes=_notes(net, found),
     )
+
+
+def _slack_bus(net: Any) -> int:
+    """The bus of the first ext_grid in service, or of the first generator that is marked as slack."""
+    serving = {int(index) for index, _ in active(net, "bus")}
+    rows = [row for _, row in active(net, "ext_grid")]
+    rows += [row for _, row in active(net, "gen") if bool(row.get("slack", False))]
+    for row in rows:
+        if int(row["bus"]) in serving:
+            return int(row["bus"])
+    if rows:
+        raise InputError(f"pandapower network: the ext_grid's bus {int(rows[0]['bus'])} is out of service")
+    raise InputError("pandapower network: no ext_grid in service, expected one: its bus gets the angle 0")
+
+
+def _notes(net: Any, found: DcNetwork) -> tuple[str, ...]:
+    if not found.isolated:
+        return ()
+    names = ", ".join(map(str, found.isolated[:8])) + (" ..." if len(found.isolated) > 8 else "")
+    lost = sum(
+        value(row, "p_mw", 0.0) * value(row, "scaling", 1.0)
+        for _, row in active(net, "load")
+        if int(row["bus"]) in set(found.isolated)
+    )
+    return (f"nothing supplies bus {names}: left out, with {lost:g} MW of load",)
 
 
 def _is_controllable(table: str, row: Any) -> bool:
@@ -64,12 +78,12 @@ def _is_controllable(table: str, row: Any) -> bool:
     return table == "ext_grid" or bool(default if cell is None or cell != cell else cell)
 
 
-def _generators(net: Any, fused: dict[int, int], ramp_share: float) -> tuple[tuple[Generator, ...], float]:
+def _generators(net: Any, grid: DcNetwork, ramp_share: float) -> tuple[tuple[Generator, ...], float]:
     """Everything that the optimal power flow may move, and the sum of their constant costs, EUR an hour."""
     found, constant = [], 0.0
     for table in ("ext_grid", "gen", "sgen"):
         for index, row in active(net, table):
-            if not _is_controllable(table, row):
+            if not _is_controllable(table, row) or int(row["bus"]) not in grid.node_of:
                 continue
             lower, upper = value(row, "min_p_mw", -np.inf), value(row, "max_p_mw", np.inf)
             if max(-lower, upper) > NOT_A_LIMIT_MW:
@@ -80,7 +94,7 @@ def _generators(net: Any, fused: dict[int, int], ramp_share: float) -> tuple[tup
             c0, c1, c2 = _poly_cost(net, table, index)
             constant += c0
             ramp = ramp_share * upper if upper > 0 else np.inf
-            found.append(Generator(f"{table} {index}", str(fused[int(row["bus"])]), lower, upper, c1, c2, ramp))
+            found.append(Generator(f"{table} {index}", grid.node_of[int(row["bus"])], lower, upper, c1, c2, ramp))
     return tuple(found), constant
 
 
@@ -95,38 +109,26 @@ def _poly_cost(net: Any, table: str, index: int) -> tuple[float, float, float]:
     )
 
 
-def _fixed_power(net: Any, fused: dict[int, int], buses: list[int]) -> dict[str, np.ndarray]:
-    """Sum the consumption of every bus that nobody moves, MW, by what it follows in time; see `TransmissionGrid`."""
-    found = {key: np.zeros(len(buses)) for key in ("load_mw", "sgen_mw", "constant_mw")}
-    at = {bus: i for i, bus in enumerate(buses)}
-    for one in constant_power(net):
-        if one.bus in fused:
-            follows = {"load": "load_mw", "sgen": "sgen_mw"}.get(one.table, "constant_mw")
-            found[follows][at[fused[one.bus]]] += one.p_mw
-    for table, sign in (("sgen", 1.0), ("gen", -1.0)):  # a movable sgen is in the constant power above: take it out
-        for _, row in active(net, table):
-            if _is_controllable(table, row) == (table == "sgen"):
-                moved = sign * value(row, "scaling", 1.0) * value(row, "p_mw", 0.0)
-                found["sgen_mw"][at[fused[int(row["bus"])]]] += moved
-    return found
+def _fixed(net: Any, found: DcNetwork) -> dict[str, np.ndarray]:
+    """Sum the consumption of every bus that nobody moves, MW, by what it follows in time; see `TransmissionGrid`.
 
-
-def _dc_lines(net: Any, fused: dict[int, int]) -> Iterator[TransmissionBranch]:
-    for index, row in active(net, "line"):
-        if open_ends(net, "l", index):
-            continue
-        start, end = fused[int(row["from_bus"])], fused[int(row["to_bus"])]
-        kv = value(net.bus.loc[start], "vn_kv", 1.0)
-        x_ohm = value(row, "x_ohm_per_km", 0.0) * value(row, "length_km", 0.0) / value(row, "parallel", 1.0)
-        yield TransmissionBranch(
-            f"line {index}", str(start), str(end), x_ohm * BASE_MVA / kv**2, line_rating_mva(row, kv)
-        )
-
-
-def _dc_trafo(net: Any, fused: dict[int, int], one: Transformer) -> TransmissionBranch:
-    start, end = fused[one.hv_bus], fused[one.lv_bus]
-    hv_kv, lv_kv = (value(net.bus.loc[bus], "vn_kv", 1.0) for bus in (start, end))
-    ratio = (one.hv_kv / hv_kv) / (one.lv_kv / lv_kv)
-    return TransmissionBranch(
-        one.name, str(start), str(end), one.x_ohm * BASE_MVA / lv_kv**2, one.rating_mva, ratio, one.shift_degree
-    )
+    A static generator that is movable is in the consumption that pandapower sums: it is taken out.
+    """
+    power = {table: np.zeros(len(found.names)) for table in ("load", "sgen", "gen", "moved")}
+    at = {name: i for i, name in enumerate(found.names)}
+    for table in ("load", "sgen", "gen"):
+        for index, row in active(net, table):
+            name = found.node_of.get(int(row["bus"]))
+            movable = table != "load" and _is_controllable(table, row)
+            if name is None or (table == "gen" and movable):
+                continue
+            p_mw = value(row, "p_mw", np.nan) * value(row, "scaling", 1.0)
+            if np.isnan(p_mw):
+                raise InputError(f"pandapower network: {table} {index}: p_mw is empty, expected a number")
+            power["moved" if movable else table][at[name]] += p_mw
+    constant = found.fixed_mw - power["load"] + power["sgen"] + power["moved"]
+    return {
+        "load_mw": power["load"],
+        "sgen_mw": 0.0 - power["sgen"] - power["gen"],
+        "constant_mw": np.where(np.abs(constant) < DUST_MW, 0.0, constant),
+    }

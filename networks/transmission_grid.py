@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 
 from admm import InputError
 from networks.tables import read_table
@@ -16,6 +21,7 @@ RAMP_SHARE_PER_HOUR = 0.5
 RESERVE_COST = 5.0
 RESERVE_QUADRATIC_COST = 0.02
 """Defaults for holding reserve, EUR/MW and EUR/MW^2 an hour: no source gives them."""
+LARGEST_SHIFT_DEGREE = 360.0
 COST_SETS = ("pglib", "matpower")
 
 
@@ -63,6 +69,7 @@ class TransmissionGrid:
 
     load_mw, sgen_mw, constant_mw: (buses,), base case, consumption positive: of loads; of static generators and others
     that nobody moves, negative where they generate; of what changes with no profile, such as shunts.
+    aliases: {other name of a bus: its name}. notes: lines that a user should see.
     """
 
     name: str
@@ -74,16 +81,18 @@ class TransmissionGrid:
     constant_cost_eur_per_hour: float = field(default=0.0)
     sgen_mw: np.ndarray | None = None
     constant_mw: np.ndarray | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for key in ("buses", "branches", "generators"):
             object.__setattr__(self, key, tuple(getattr(self, key)))
         for key in ("load_mw", "sgen_mw", "constant_mw"):
             self._take_power(key)
-        names = [*self.buses, *(b.name for b in self.branches), *(g.name for g in self.generators)]
-        for name in names:
-            if names.count(name) > 1:
-                raise self._error(f"'{name}' is the name of two things: give each its own")
+        names = Counter([*self.buses, *(b.name for b in self.branches), *(g.name for g in self.generators)])
+        twice = next((name for name, count in names.items() if count > 1), None)
+        if twice is not None:
+            raise self._error(f"'{twice}' is the name of two things: give each its own")
         self.bus(self.slack)
         self._check_branches()
         self._check_generators()
@@ -104,11 +113,16 @@ class TransmissionGrid:
             raise self._error(f"{key} has shape {power.shape}, expected {(len(self.buses),)} finite numbers")
         object.__setattr__(self, key, power)
 
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        place = {name: i for i, name in enumerate(self.buses)}
+        return {**{other: place[name] for other, name in self.aliases.items()}, **place}
+
     def bus(self, name: str) -> int:
         """Position of a bus by its name."""
-        if str(name) not in self.buses:
+        if str(name) not in self._place:
             raise self._error(f"there is no bus '{name}'; its buses are {', '.join(self.buses[:8])} ...")
-        return self.buses.index(str(name))
+        return self._place[str(name)]
 
     def _check_branches(self) -> None:
         for one in self.branches:
@@ -120,7 +134,7 @@ class TransmissionGrid:
             for key, good in (
                 ("rating_mw", one.rating_mw > 0),
                 ("tap", 0.5 < one.tap < 2),
-                ("shift_degree", abs(one.shift_degree) < 180),
+                ("shift_degree", abs(one.shift_degree) <= LARGEST_SHIFT_DEGREE),
             ):
                 if not good:
                     raise self._error(
@@ -139,12 +153,11 @@ class TransmissionGrid:
                     raise self._error(f"generator '{one.name}': {key} is {getattr(one, key)!r}, expected at least 0")
 
     def _check_connected(self) -> None:
-        reached, before = {self.slack}, 0
-        while len(reached) > before:
-            before = len(reached)
-            for one in self.branches:
-                if one.from_bus in reached or one.to_bus in reached:
-                    reached |= {one.from_bus, one.to_bus}
+        ends = np.array([[self.bus(one.from_bus), self.bus(one.to_bus)] for one in self.branches]).reshape(-1, 2)
+        size = len(self.buses)
+        graph = sp.coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), (size, size))
+        part = connected_components(graph, directed=False)[1]
+        reached = {name for name, one in zip(self.buses, part, strict=True) if one == part[self.bus(self.slack)]}
         lost = [name for name in self.buses if name not in reached]
         if lost:
             raise self._error(f"no branch connects {', '.join(lost[:8])} with the slack bus '{self.slack}'")
