@@ -17,6 +17,7 @@ import numpy as np
 from admm import Agent, Coupling, InputError, Quantity
 from admm.couplings import Layout
 from admm.interfaces import Names
+from networks.base_load import check_base_load
 from networks.case_file import CaseFolder, open_case
 from networks.case_tables import AgentTable, DistributionTable, GasTable, HubTable, TransmissionTable
 from networks.distribution import Connection, DistributionAgent, DistributionModel, ReactiveSupport, Supply
@@ -232,9 +233,15 @@ class Case:
             if isinstance(network, GasTable):
                 return GasAgent(self.gas_model(network), solver=solver)
             model, gas = self.distribution_model(network), self.gas_run_by(name)
+            check_base_load(model, self.connections_mw(name))
             if gas is None:
                 return DistributionAgent(model, solver=solver)
             return JointOperatorAgent(model, self.gas_model(gas), solver=solver)
+
+    def connections_mw(self, network: str) -> dict[str, float]:
+        """Public sizes of the agents' connections with a distribution network, by coupling."""
+        agents = (a for a in self.table.agent if a.network == network)
+        return {coupling_name(a.name, network): a.connection_kw / KW_PER_MW for a in agents}
 
     def below_minimum_kw(self, name: str, solution: Mapping[str, np.ndarray]) -> float:
         """The most by which a CHP of an agent runs below its minimum load, kW; reads the private file."""

@@ -1,4 +1,4 @@
-"""Each agent on its own: does it fit its couplings, and can it answer at all? And the rules of the market."""
+"""Each agent on its own: does it fit its couplings, and can it answer at all? The feeders' own load, and the market."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from admm import InputError, Question
 from admm.couplings import Layout
 from admm.run import check_answer
+from networks.base_load import BaseLoad
 from networks.case import Case
 from networks.market.day import check_market_case
 from networks.market.rules import Clock
@@ -30,6 +31,15 @@ def check_market(case: Case) -> None:
     Uncertainty(case.table.market).check(first, draw=0)
 
 
+def base_load_lines(case: Case) -> Iterator[str]:
+    """Say what each feeder's own load alone does to it."""
+    for network in case.folder.distribution:
+        with case.folder.located(network.name):
+            base = BaseLoad.of_model(case.distribution_model(network))
+        if base.flow.converged.all():  # else its agent cannot be built, and the error says why
+            yield from base.lines()
+
+
 def check_agents(case: Case) -> Iterator[str]:
     """A line an agent. Raises InputError or InfeasibleError, which names the agent and the constraints in conflict."""
     layout = Layout(case.couplings)
@@ -40,4 +50,4 @@ def check_agents(case: Case) -> Iterator[str]:
         penalty = START_PENALTY * boundary.price_scale / boundary.scale
         answer = agent.answer(Question(iteration=1, price=zero, reference=zero, penalty=penalty, accuracy=ACCURACY))
         check_answer(name, answer, boundary.size)
-        yield f"  {name:24} {boundary.size:5d} boundary values, answers in {1e3 * answer.solve_seconds:.0f} ms"
+        yield f"{name:24} {boundary.size:5d} boundary values, answers in {1e3 * answer.solve_seconds:.0f} ms"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import chain
 
 from admm.commands.common import (
     one_process,
@@ -12,13 +13,13 @@ from networks.case import load_case
 
 def command(given: argparse.Namespace) -> int:
     """`tieline check`: reads and builds everything, and lets each agent answer once on its own."""
-    from networks.check import check_agents, check_market
+    from networks.check import base_load_lines, check_agents, check_market
 
     one_process("check")
     case = load_case(given.case)
     check_market(case)
     print(case.headline(), *case.notes, sep="\n  ")
-    for line in check_agents(case):
-        print(line)
+    for line in chain(base_load_lines(case), check_agents(case)):
+        print(f"  {line}")
     print(f"{case.name}: everything is valid, and every agent is feasible on its own")
     return 0
