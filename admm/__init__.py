@@ -2,7 +2,7 @@
 
 from admm.couplings import Coupling, Quantity
 from admm.engine import solve
-from admm.errors import AgentError, InfeasibleError, InputError, SolverError, TielineError, TransportError
+from admm.errors import AgentError, InfeasibleError, InputError, OutputError, SolverError, TielineError, TransportError
 from admm.initial import WarmStart, warm_start
 from admm.interfaces import Agent, AgentBoundary, Answer, AnswerStatus, Question, Transport
 from admm.penalty import Adaptive, Classical, Observation, PenaltyPolicy
@@ -24,6 +24,7 @@ __all__ = [
     "InfeasibleError",
     "InputError",
     "Observation",
+    "OutputError",
     "PenaltyPolicy",
     "Progress",
     "Quantity",

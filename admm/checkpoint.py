@@ -18,25 +18,27 @@ import h5py
 import numpy as np
 
 from admm.errors import InputError
+from admm.history import put_run_id
 from admm.snapshot import pack_values, unpack_values
-from admm.whole_file import write_whole
+from admm.whole_file import CLOSED, write_whole
 
 BLOCK_BYTES = 512
 MAGIC = b"TIELINE CHECKPOINT 1 sha256 "
 
 
-def write_checkpoint(path: Path, values: Any, iteration: int = 0) -> str:
-    """Write a nest of values (see `admm.snapshot`); returns the SHA-256 of the file's content. Raises InputError."""
+def write_checkpoint(path: Path, values: Any, iteration: int = 0, run_id: str = "") -> str:
+    """Write a nest of values (see `admm.snapshot`); returns the SHA-256 of the file's content. Raises OutputError."""
     text, arrays = pack_values(values)
     content = io.BytesIO()
     with h5py.File(content, "w", userblock_size=BLOCK_BYTES) as file:
+        put_run_id(file, run_id)
         file.attrs["iteration"] = iteration
         file["values"] = np.frombuffer(text.encode(), dtype=np.uint8)
         for number, array in enumerate(arrays):
             file[f"arrays/{number}"] = array
     data = content.getvalue()[BLOCK_BYTES:]
     digest = hashlib.sha256(data).hexdigest()
-    write_whole(path, (MAGIC + digest.encode() + b"\n").ljust(BLOCK_BYTES, b"\0") + data)
+    write_whole(path, (MAGIC + digest.encode() + b"\n").ljust(BLOCK_BYTES, b"\0") + data, CLOSED)
     return digest
 
 

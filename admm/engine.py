@@ -55,7 +55,7 @@ def solve(
     transport.start(owned, {name: boundary_as_given(layout.boundary(name)) for name in layout.agents})
     called = no_calls
     if checkpoints is not None:
-        checkpoints.take(owned)
+        checkpoints.take(owned, getattr(transport, "run_id", ""))
         called = checkpoints.called
     if transport.rank != 0:
         transport.serve(called)

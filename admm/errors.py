@@ -57,6 +57,19 @@ class TransportError(TielineError):
     exit_code = 75
 
 
+class OutputError(InputError):
+    """The file system does not take a result, now or later: the message names the file and why.
+
+    An InputError, as the folder is one that the user has named; with a code of its own, as it may come in mid-run.
+    """
+
+    exit_code = 74
+
+
+class UnwrittenError(OutputError, TransportError):
+    """What is about to be sent cannot be written down first, so it is not sent: all ranks end."""
+
+
 def public_words(error: BaseException) -> str:
     """What other ranks may know of an error: nobody knows what the text of one that is not Tieline's quotes."""
     if isinstance(error, TielineError):

@@ -23,9 +23,10 @@ import numpy as np
 from admm.errors import InputError
 from admm.interfaces import Names
 from admm.labels import label
+from admm.ownership import ORIGIN
 from admm.state import BoundaryResult, Progress
 from admm.values import is_finite
-from admm.whole_file import write_whole
+from admm.whole_file import CLOSED, OPEN, write_whole
 
 FLUSH_EVERY = 20
 """Rows between two writes."""
@@ -64,8 +65,8 @@ COLUMNS: dict[str, Column] = {
 class HistoryWriter:
     """Appends one row an iteration to /iteration/*: row i is iteration i + 1."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path, self._rows, self._written = Path(path), [], -1
+    def __init__(self, path: str | os.PathLike[str], run_id: str = "") -> None:
+        self._path, self._rows, self._written, self._run_id = Path(path), [], -1, run_id
         self._flush()
 
     def append(self, progress: Progress) -> None:
@@ -79,7 +80,7 @@ class HistoryWriter:
     def _flush(self) -> None:
         """A whole new file: a row is a hundred bytes."""
         rows = np.array(self._rows, dtype=float).reshape(-1, len(COLUMNS))
-        with new_file(self._path) as file:
+        with new_file(self._path, run_id=self._run_id) as file:
             for (name, column), values in zip(COLUMNS.items(), rows.T, strict=True):
                 data = file.create_dataset(f"iteration/{name}", data=values)
                 data.attrs["unit"], data.attrs["description"] = column.unit, column.description
@@ -103,6 +104,8 @@ def write_boundary(
     boundary: Mapping[str, Mapping[str, BoundaryResult]],
     sign_words: Mapping[str, str],
     time_utc: Sequence[str] = (),
+    *,
+    run_id: str = "",
 ) -> None:
     """Write /COUPLING/QUANTITY/{lower, upper, price}, arrays (periods,), each with its unit and sign.
 
@@ -114,7 +117,7 @@ def write_boundary(
     sign_words: {quantity: what a positive value means}; by default, that the lower agent takes it.
     time_utc: the start of each period, ISO text; arrays have no times without.
     """
-    with new_file(Path(path)) as file:
+    with new_file(Path(path), run_id=run_id) as file:
         for coupling, quantities in boundary.items():
             for quantity, values in quantities.items():
                 sign = sign_words.get(quantity, LOWER_TAKES)
@@ -236,6 +239,8 @@ def write_private(
     objective_eur: float | None,
     time_utc: Sequence[str] = (),
     names: Mapping[str, Names] | None = None,
+    *,
+    run_id: str = "",
 ) -> None:
     """Write one agent's schedule: block "battery.charge_kw" goes to /battery/charge_kw, with its unit.
 
@@ -243,8 +248,9 @@ def write_private(
     units: {block: unit}. objective_eur: the agent's own cost, a scalar; NaN where None.
     time_utc: the start of each period, ISO text. A shorter array has one value for each of the first periods.
     names: {block: what its columns are}; of an array (periods,) what it belongs to, by default the device.
+    The file is its user's only.
     """
-    with new_file(Path(path), COMPACT) as file:
+    with new_file(Path(path), COMPACT, run_id=run_id, mode=CLOSED) as file:
         for block, array in values.items():
             if block not in units:
                 raise InputError(f"{path}: block '{block}' has no unit, expected one for each of its blocks")
@@ -265,15 +271,25 @@ def _number(value: float | None) -> float:
 
 
 @contextmanager
-def new_file(path: Path, versions: tuple[str, str] | None = None) -> Iterator[h5py.File]:
+def new_file(
+    path: Path, versions: tuple[str, str] | None = None, *, run_id: str = "", mode: int = OPEN
+) -> Iterator[h5py.File]:
     """An HDF5 file that appears under its name only when it is complete and on the disk.
 
-    versions: of the format, see `h5py.File`; by default what all can read.
+    versions: of the format, see `h5py.File`; by default what all can read. run_id: of the run that writes it.
     """
     content = io.BytesIO()
     with h5py.File(content, "w", libver=versions) as file:
+        put_run_id(file, run_id)
         yield file
-    write_whole(path, content.getvalue())
+    write_whole(path, content.getvalue(), mode)
+
+
+def put_run_id(file: h5py.File, run_id: str) -> None:
+    """The run id for people, and as `admm.ownership` looks for it."""
+    if run_id:
+        file.attrs["run_id"] = run_id
+        file.attrs["origin"] = np.bytes_(f"{ORIGIN}{run_id}".encode())
 
 
 @contextmanager

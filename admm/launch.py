@@ -7,6 +7,16 @@ import os
 LAUNCHER_VARIABLES = ("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Set for each process by MPICH and Intel MPI (PMI), srun with pmi2 or pmix, Open MPI, MVAPICH."""
 
+RANK_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+
+
+def rank_in_environment() -> int | None:
+    """This process's rank before MPI is there; 0 without a launcher, None where the launcher does not say."""
+    if not launched_under_mpi():
+        return 0
+    found = (os.environ.get(name, "") for name in RANK_VARIABLES)
+    return next((int(text) for text in found if text.isdecimal()), None)
+
 
 def launched_under_mpi() -> bool:
     """True under mpirun, mpiexec or srun with a process management interface.

@@ -39,6 +39,7 @@ def world() -> Communicator:
 class Messenger:
     """A rank among others, and who of them is lost; what is said to whom is up to who derives from it.
 
+    run_id: as results and transcripts name the run, on rank 0 to be set before the start; others hear of it then.
     keep_going: whether the run does where a rank is lost, which then is one of the _dropped and none of the _others.
     _together: whether all ranks have agreed on a run.
     """
@@ -55,6 +56,7 @@ class Messenger:
         self._sends: list[tuple[MPI.Request, bytes, int]] = []
         self._abandoned: list[tuple[MPI.Request, bytes, int]] = []  # MPI may still read these buffers
         self._names: list[str] = []
+        self.run_id = self.launch_id = ""
         self._heard: dict[int, float] = {}
         self._run_id, self._waited, self._lost, self._together = 0, 0.0, False, False
 

@@ -87,16 +87,26 @@ class MpiTransport(Messenger):
         return error
 
     def _gather(self, failure: Exception | None) -> BaseException | None:
-        self._run_id = secrets.randbits(63)
+        self._run_id, self.launch_id = secrets.randbits(63), self.launch_id or secrets.token_hex(8)
         self._owner = dict.fromkeys(self._agents, 0)
+        self._begin_transcript()
+        hello = Message(Kind.HELLO, self._run_id, text=f"{self.run_id} {self.launch_id}" if self.run_id else "")
         for rank in self._others:
-            self._post(rank, Message(Kind.HELLO, self._run_id))
+            self._post(rank, hello)
         errors = [failure, *(self._read_hello(rank) for rank in self._others), self._unowned()]
         error = next((error for error in errors if error is not None), None)
         for rank in self._others:
-            hello = Message(Kind.HELLO, self._run_id)
             self._post(rank, hello if error is None else wire.error_message(self._run_id, 0, wire.NO_AGENT, error))
         return error
+
+    def _begin_transcript(self) -> None:
+        if self.transcript is not None:
+            self.transcript.begin(self.run_id, self.launch_id)
+
+    @property
+    def exchanges(self) -> int:
+        """So many there were in this run."""
+        return self._sequence
 
     def _read_hello(self, rank: int) -> BaseException | None:
         message = self._receive(rank)
@@ -124,7 +134,10 @@ class MpiTransport(Messenger):
         return InputError(f"agent '{missing[0]}' is on none of the {self.ranks} ranks: pass it on one of them")
 
     def _introduce(self, failure: Exception | None) -> BaseException | None:
-        self._run_id = wire.expect(self._receive(0, any_run=True), Kind.HELLO, 0).run_id
+        hello = wire.expect(self._receive(0, any_run=True), Kind.HELLO, 0)
+        self._run_id = hello.run_id
+        self.run_id, _, self.launch_id = hello.text.partition(" ")
+        self._begin_transcript()
         if failure is None:
             owned = np.array([self._names.index(name) for name in self._agents], dtype=float)
             text = wire.layout_digest(self._boundaries)

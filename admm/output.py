@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
@@ -18,14 +18,25 @@ from typing import Any
 
 from admm import __version__
 from admm.errors import InputError
+from admm.folder_lock import LOCK
 from admm.history import read_boundary
+from admm.ownership import (
+    AUDIT,
+    BOUNDARY,
+    CHECKPOINTS,
+    HISTORY,
+    PRIVATE,
+    SUMMARY,
+    TRANSCRIPTS,
+    make_private,
+    origin_of,
+    own_files,
+    remove_unfinished,
+    run_ids,
+)
 from admm.state import BoundaryResult, Result
-from admm.transcript import FILES as TRANSCRIPTS
-from admm.transcript import FOLDER as AUDIT
-from admm.whole_file import write_whole
+from admm.whole_file import unwritable, write_whole
 
-SUMMARY, HISTORY, BOUNDARY, PRIVATE = "summary.json", "history.h5", "boundary.h5", "private"
-CHECKPOINTS = ("checkpoint.h5", "checkpoint-previous.h5")
 UNFINISHED = (".tmp", ".part")
 """Endings of files that a killed run may leave behind."""
 START_FORMAT = "%Y-%m-%dT%H:%MZ"
@@ -35,11 +46,22 @@ MINUTES_A_DAY = 24 * 60
 PACKAGES = ("numpy", "scipy", "osqp", "piqp", "clarabel", "pandapower", "mpi4py", "h5py")
 
 
+def run_id_of(identity: Mapping[str, str], former: str = "") -> str:
+    """The id of a run: what is asked for, and the run whose results it replaces. Sixteen hexadecimal digits.
+
+    It is no random number, so that two runs of the same ask in new folders write the same bytes; two runs that follow
+    each other in one folder have two ids.
+    """
+    text = json.dumps([sorted(identity.items()), former])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 class OutputFolder:
-    """Where a run writes. `prepare` refuses a folder with anything but an older result in it.
+    """Where a run writes. `prepare` removes an older result, and no file that is not of one.
 
     tables: names of further files that a result holds. folders: of folders in it, each an OutputFolder of its own.
     audited: the transcript that is there is this run's own. option: which one named the folder, for errors.
+    run_id: of this run, in all that it writes; set before the first file.
     """
 
     def __init__(
@@ -51,7 +73,7 @@ class OutputFolder:
         option: str = "--out",
     ) -> None:
         self.path, self._tables, self._folders = Path(path), tuple(tables), tuple(folders)
-        self._audited, self._name = audited, f"{option} {path}"
+        self._audited, self._name, self.run_id = audited, f"{option} {path}", ""
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -59,57 +81,129 @@ class OutputFolder:
     def private(self, agent: str) -> Path:
         return self.path / PRIVATE / f"{agent}.h5"
 
+    # ------------------------------------------------------------- what is there
+
     def check(self) -> None:
-        """Raise InputError unless the folder can be written to without losing anything but an older result."""
+        """Raise InputError unless the folder can be written to without losing anything but an older result.
+
+        Files of others may stand beside an older result, under other names than those of a result.
+        """
         existing = next(p for p in (self.path, *self.path.parents) if os.path.exists(p))
         if not existing.is_dir():
             raise InputError(f"{self._name}: {existing} is a file, expected a folder; choose another name")
         if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
             raise InputError(f"{self._name}: {existing} may not be written to; choose another folder")
-        ours = (SUMMARY, HISTORY, BOUNDARY, PRIVATE, AUDIT, *CHECKPOINTS, *self._tables, *self._folders)
-        foreign = [p.name for p in self._content() if p.name not in ours and p.suffix not in UNFINISHED]
-        if foreign:
+        self._check_folders()
+        content = self._content()
+        names = (*self._result_files(), PRIVATE, AUDIT, LOCK, *self._folders)
+        foreign = [p.name for p in content if p.name not in names and p.suffix not in UNFINISHED]
+        if foreign and not any(p.name in names and p.name != LOCK for p in content):
             raise InputError(f"{self._name}: holds '{foreign[0]}', which is no result; choose an empty or new folder")
+
+    def check_files(self, agents: Sequence[str] = ()) -> None:
+        """Raise InputError if a file of somebody else stands where one of this result will go.
+
+        agents: whose private results will be there.
+        """
+        for path in (self / name for name in self._result_files()):
+            if os.path.lexists(path) and not self._is_own(path, None):
+                raise self._foreign(path)
+        ids = self._older_ids()
+        for path in map(self.private, agents):
+            if os.path.lexists(path) and not self._is_own(path, ids):
+                raise self._foreign(path)
+
+    def former_run_id(self) -> str:
+        """Of the complete result that is there; empty without one."""
+        return origin_of(self / SUMMARY) or ""
+
+    def run_id_to_go_on_with(self) -> str:
+        """Of the run that has left a checkpoint or a transcript here; empty without one."""
+        found = run_ids(self.path, (CHECKPOINTS[0],)) or run_ids(self.path, CHECKPOINTS)
+        return next(iter(found or {origin_of(p) or "" for p in self._transcripts()}), "")
+
+    def _transcripts(self) -> Iterator[Path]:
+        folder = self / AUDIT
+        return (p for p in folder.glob(TRANSCRIPTS) if origin_of(p) is not None) if folder.is_dir() else iter(())
 
     def _content(self) -> list[Path]:
         return sorted(self.path.iterdir()) if os.path.isdir(self.path) else []
 
-    def prepare(self, private: bool = True, keep_checkpoints: bool = False) -> None:
+    def _result_files(self) -> tuple[str, ...]:
+        return (SUMMARY, HISTORY, BOUNDARY, *CHECKPOINTS, *self._tables)
+
+    def _check_folders(self) -> None:
+        """Nothing behind a link is ours to remove."""
+        for path in (self / name for name in (PRIVATE, AUDIT, *self._folders)):
+            if os.path.islink(path):
+                raise InputError(f"{self._name}: {path} is a link, expected a folder; remove it or choose another")
+            if os.path.lexists(path) and not os.path.isdir(path):
+                raise InputError(f"{self._name}: {path} is a file, expected a folder; move it or choose another folder")
+
+    def _foreign(self, path: Path) -> InputError:
+        what = "is a link" if path.is_symlink() else "is not a file that Tieline has written, or is damaged"
+        return InputError(f"{self._name}: {path} {what}; move it, or choose another folder")
+
+    def _is_own(self, path: Path, ids: set[str] | None) -> bool:
+        """Whether Tieline has written a file; ids: of the runs that it may be of."""
+        if path.suffix == ".csv":  # carries no id: it is of the result that it stands beside
+            plain = path.is_file() and not path.is_symlink()
+            return plain and bool(run_ids(self.path, (SUMMARY, *(t for t in self._tables if t.endswith(".h5")))))
+        origin = origin_of(path)
+        return origin is not None and (ids is None or origin in ids)
+
+    def _older_ids(self) -> set[str]:
+        """Of all runs that have left something here, and of this one."""
+        return run_ids(self.path, (SUMMARY, HISTORY, BOUNDARY, *CHECKPOINTS)) | ({self.run_id} - {""})
+
+    # ------------------------------------------------------------- what is written
+
+    def prepare(self, private: bool = True, keep_checkpoints: bool = False, agents: Sequence[str] = ()) -> None:
         """Make the folder, with one for private results, and remove an older result, its completion marker first."""
         self.check()
+        self.check_files(agents)
         try:
-            (self.path / PRIVATE if private else self.path).mkdir(parents=True, exist_ok=True)
-            (self / SUMMARY).unlink(missing_ok=True)
-            for old in self._older(keep_checkpoints):
+            self.path.mkdir(parents=True, exist_ok=True)
+            if private:
+                make_private(self / PRIVATE)
+            older = list(self._older(keep_checkpoints))
+            for old in (self / SUMMARY, *older):
                 old.unlink(missing_ok=True)
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise unwritable(self.path, error) from None
+        self.tidy()
 
-    def prepare_private(self) -> None:
+    def prepare_private(self, agents: Sequence[str] = ()) -> None:
         """Make the folder of private results where this rank is: another host than the driving rank's has none yet."""
         try:
-            (self.path / PRIVATE).mkdir(parents=True, exist_ok=True)
+            make_private(self / PRIVATE)
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise unwritable(self / PRIVATE, error) from None
+        for path in map(self.private, agents):
+            if os.path.lexists(path) and not self._is_own(path, None):
+                raise self._foreign(path)
 
-    def _unwritable(self, error: OSError) -> InputError:
-        return InputError(f"{self._name}: cannot be written ({error.strerror}); choose another folder")
+    def tidy(self) -> None:
+        """Remove what processes that are gone were writing here when they were killed."""
+        remove_unfinished((self.path, self / PRIVATE, self / AUDIT))
 
-    def _older(self, keep_checkpoints: bool) -> list[Path]:
+    def _older(self, keep_checkpoints: bool) -> Iterator[Path]:
         """Files of an older result. Checkpoints go before what they name."""
-        private = [
-            path for path in (self / PRIVATE).glob("*.h5") if not (keep_checkpoints and ".checkpoint-" in path.name)
-        ]
-        checkpoints = () if keep_checkpoints else CHECKPOINTS
-        transcripts = () if self._audited else (self / AUDIT).glob(TRANSCRIPTS)
-        return [*(self / name for name in (*checkpoints, HISTORY, BOUNDARY, *self._tables)), *private, *transcripts]
+        ids = self._older_ids()
+        names = (*(() if keep_checkpoints else CHECKPOINTS), HISTORY, BOUNDARY, *self._tables)
+        yield from (self / name for name in names)
+        for path in own_files(self / PRIVATE, "*.h5", ids):
+            if not (keep_checkpoints and ".checkpoint-" in path.name):
+                yield path
+        if not self._audited:
+            yield from self._transcripts()
 
     def unmark(self) -> None:
         """An older result in the folder, if there is one, is no longer complete."""
         try:
             (self / SUMMARY).unlink(missing_ok=True)
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise unwritable(self / SUMMARY, error) from None
 
     def complete(self, summary: dict[str, Any]) -> None:
         """Write summary.json; `complete` is its last key.
@@ -118,7 +212,8 @@ class OutputFolder:
         """
         boundary = self / BOUNDARY
         digest = {BOUNDARY_DIGEST: file_digest(boundary)} if boundary.is_file() else {}
-        text = json.dumps({**summary, **digest, "complete": True}, indent=2, allow_nan=False)
+        run_id = {"run_id": self.run_id} if self.run_id else {}
+        text = json.dumps({**summary, **run_id, **digest, "complete": True}, indent=2, allow_nan=False)
         write_whole(self / SUMMARY, f"{text}\n".encode())
 
 

@@ -20,9 +20,11 @@ taken to have no memory:
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ from admm.checkpoint import read_checkpoint, saved_iteration, write_checkpoint
 from admm.errors import InputError, TielineError, TransportError, one_line, public_words
 from admm.fits import check_like
 from admm.interfaces import Agent
+from admm.ownership import CHECKPOINTS, PRIVATE, make_private, origin_of
 from admm.snapshot import pack_values, unpack_values
 from admm.state import Progress, Status
 from admm.whole_file import sync_folder
@@ -37,7 +40,7 @@ from admm.whole_file import sync_folder
 if TYPE_CHECKING:
     from admm.run import Run
 
-CHECKPOINT, PREVIOUS, PRIVATE = "checkpoint.h5", "checkpoint-previous.h5", "private"
+CHECKPOINT, PREVIOUS = CHECKPOINTS
 EVERY_SECONDS = 30.0
 SAVED_AT = (Status.MAX_ITERATIONS, Status.TIME_LIMIT, Status.INTERRUPTED, Status.STOPPED)
 """Ends of a run after which it can go on."""
@@ -52,6 +55,7 @@ class Checkpoints:
     agent_identity: the same of an agent of this rank. versions: of whatever can change a number; where they differ, a
     person is told, and the run goes on. resume: go on from the latest checkpoint in the folder that can be read.
     say: told, in words, what a person should know. former: after the start, iterations of the run before.
+    run_id: of the run, in every file; it may be set until the first save.
     """
 
     def __init__(
@@ -67,13 +71,15 @@ class Checkpoints:
         self.folder, self.identity, self.every_seconds = Path(folder), dict(identity or {}), every_seconds
         self.resume, self.versions, self.say, self._agent_identity = resume, versions, say, agent_identity
         self.former: tuple[Progress, ...] = ()
+        self.run_id = ""
         self._kept: list[int] = []
         self._agents: Mapping[str, Agent] = {}
 
     # ------------------------------------------------------------- every rank
 
-    def take(self, agents: Mapping[str, Agent]) -> None:
-        """The agents of this rank."""
+    def take(self, agents: Mapping[str, Agent], run_id: str = "") -> None:
+        """The agents of this rank, and the id of the run."""
+        self.run_id = run_id or self.run_id
         self._agents = {name: agent for name, agent in agents.items() if hasattr(agent, "snapshot")}
 
     def called(self, text: str) -> str:
@@ -88,7 +94,7 @@ class Checkpoints:
                 self.say(str(error))
             return json.dumps({"error": public_words(error)})
         except OSError as error:
-            return json.dumps({"error": str(error)})
+            return json.dumps({"error": f"{self.folder / PRIVATE}: cannot be written ({error.strerror or error})"})
 
     def _save_agents(self, iteration: int | None, keep: list[int]) -> dict[str, str]:
         """The SHA-256 of each agent's file. iteration None: only see that everything can be kept."""
@@ -96,10 +102,13 @@ class Checkpoints:
         if iteration is None:
             return {}
         self._drop_all_but([*keep, iteration])
-        (self.folder / PRIVATE).mkdir(parents=True, exist_ok=True)
+        make_private(self.folder / PRIVATE)
         return {
             name: write_checkpoint(
-                self._private(name, iteration), {"who": self._agent_identity(name), "kept": kept}, iteration
+                self._private(name, iteration),
+                {"who": self._agent_identity(name), "kept": kept},
+                iteration,
+                self.run_id,
             )
             for name, kept in snapshots.items()
         }
@@ -129,8 +138,8 @@ class Checkpoints:
     def _drop_all_but(self, iterations: list[int]) -> None:
         for name in self._agents:
             keep = {self._private(name, iteration) for iteration in iterations}
-            for path in (self.folder / PRIVATE).glob(f"{name}.checkpoint-*.h5"):
-                if path not in keep:
+            for path in (self.folder / PRIVATE).glob(f"{escape(name)}.checkpoint-*.h5"):
+                if path not in keep and origin_of(path) is not None:
                     path.unlink(missing_ok=True)
 
     # ----------------------------------------------------------- driving rank
@@ -247,14 +256,15 @@ class Checkpoints:
 
     def _put_in_place(self, values: Any) -> None:
         """The new one is whole on the disk before the one before gives way to it."""
-        new, latest = self.folder / f"{CHECKPOINT}.part", self.folder / CHECKPOINT
+        new, latest = self.folder / f"{CHECKPOINT}.{os.getpid()}.part", self.folder / CHECKPOINT
         try:
-            write_checkpoint(new, values, values["iteration"])
+            write_checkpoint(new, values, values["iteration"], self.run_id)
             if latest.is_file():
                 latest.replace(self.folder / PREVIOUS)
             new.replace(latest)
         finally:
-            new.unlink(missing_ok=True)
+            with suppress(OSError):  # says less than what went wrong before
+                new.unlink(missing_ok=True)
         sync_folder(self.folder)
 
     def _on_every_rank(self, run: Run, told: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -63,13 +63,24 @@ class Run:
     def snapshot(self) -> dict[str, Any]:
         """All that the next iteration depends on but the agents, see `admm.snapshot`; schemes add their own."""
         kept = {name: getattr(self, name) for name in self.KEPT}
-        return {**kept, "elapsed": time.perf_counter() - self.began, "bytes": self.transport.traffic.bytes}
+        return {**kept, "elapsed": time.perf_counter() - self.began, **self._sent()}
+
+    def _sent(self) -> dict[str, Any]:
+        """What has crossed until now, for `tieline audit` of a run that goes on."""
+        transcript, exchanges = getattr(self.transport, "transcript", None), getattr(self.transport, "exchanges", 0)
+        launch = "" if transcript is None else transcript.launch
+        return {"bytes": self.transport.traffic.bytes, "exchanges": exchanges, "launch": launch}
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         """Go on from a snapshot. Seconds go on, too; a time limit is one of this launch."""
         for name in self.KEPT:
             setattr(self, name, kept[name])
-        self.began, self.transport.traffic.bytes = time.perf_counter() - kept["elapsed"], kept["bytes"]
+        self.began = time.perf_counter() - kept["elapsed"]
+        self.transport.traffic.bytes += kept["bytes"]  # to what this launch has sent to begin with
+        transcript = getattr(self.transport, "transcript", None)
+        if transcript is not None:
+            sent = {key: kept[key] for key in ("bytes", "exchanges", "launch")}
+            transcript.goes_on_from({"iteration": self.state.iteration, **sent})
 
     def check_kept(self, kept: Mapping[str, Any]) -> None:
         """Raise ValueError where a snapshot of the right kinds and shapes is none of this run all the same."""

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from admm.folder_lock import Holder
+
 FOLDER = Path("/dev/shm")
 UNLINKED_AT_START = "mpich_shm_"
+BEFORE_LOCK_SECONDS = 60.0
+"""By so much a launcher may be older than its run's lock."""
 OF_MPI = ("mpich", "fi_", "ofi", "vader", "sm_segment", "openmpi", "ucx", "psm")
 """How names of MPI libraries' files begin."""
 
@@ -31,6 +36,20 @@ def remove_left_behind(since: float) -> None:
     for path in left_behind(since):
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def remove_left_by(holder: Holder | None) -> None:
+    """Remove what a run that was killed has left on this host; holder: who left its lock, if any."""
+    if holder is not None and holder.host == socket.gethostname():
+        remove_left_behind(holder.began - BEFORE_LOCK_SECONDS)
+
+
+def unlink_own() -> None:
+    """Before this process ends without MPI's own end: take away the names of what it has mapped."""
+    for path in _mapped_by("self"):
+        if path.parent == FOLDER and _is_ours(path, 0.0):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def left_behind(since: float) -> list[Path]:

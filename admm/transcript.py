@@ -2,10 +2,13 @@
 
 Each rank writes a file of its own, OUT/audit/rank-R.jsonl, a line before the message leaves: a message that cannot be
 written down is not sent. Between agents and the engine on one rank nothing crosses, but the same is told, so it is
-written down as the same message with `source` = `target` (what an agent raises there is not). The first line says whose
-file it is, the last one that the run is over; between them:
+written down as the same message with `source` = `target` (what an agent raises there is not). A run that goes on after
+a stop or a loss writes behind what its former launches have written. The first line of each launch says whose file it
+is and which launch of which run; on rank 0 a line `goes_on` says after which iteration of which launch it goes on, and
+how many exchanges and bytes there had been. The last line says that the launch is over. Between them:
 
-    run         id of the run, hexadecimal                    exchange    its number in the run, 0 at the start
+    run         of the messages of one launch, hexadecimal    exchange    its number in the launch, 0 at the start
+    run_id      of the run, as in its results
     kind        of `admm.wire.Kind`                           agent       which agent it is about, or null
     source      rank that sends                               target      rank that receives
     iteration   of the question, and of the answer to it      items       questions or answers in the message
@@ -14,7 +17,8 @@ file it is, the last one that the run is over; between them:
     fields      {field: shape}; each number takes 8 bytes, so header, fields and text are the whole message
     costs, bounds       of ANSWERs: how many of its items tell a cost, a bound (the others hold a 0 there)
     text, text_is       the first TEXT_KEPT characters of the text, and what it is: "reason" (why an answer is
-                        unusable), "error", "couplings" (a fingerprint of them), "report" (what a rank tells besides),
+                        unusable), "error", "couplings" (a fingerprint of them), "run" (its ids),
+                        "report" (what a rank tells besides),
                         "call" (of checkpoints: which iteration, and the SHA-256 of each agent's own file)
     sha256      of the whole message, so that a copy of it kept elsewhere can be compared
 
@@ -25,52 +29,102 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from admm import wire
-from admm.errors import InputError, TransportError
+from admm.errors import InputError, UnwrittenError
 from admm.interfaces import Answer, Question, check_answer_fits
+from admm.ownership import AUDIT, TRANSCRIPTS, make_private, origin_of
+from admm.whole_file import unwritable
 from admm.wire import Kind, Message
 
 FORMAT = 1
-FOLDER, FILES = "audit", "rank-*.jsonl"
+FOLDER, FILES = AUDIT, TRANSCRIPTS
 TEXT_KEPT = 4096
 
 
 class Transcript:
     """Written to `folder`, which is made if it is not there. digests: whether lines carry the messages' SHA-256.
 
-    An older file of this rank is replaced; rank 0 removes those of ranks that are no more. headline: what the first
-    line says besides. Raises InputError where the folder cannot be written to.
+    headline: what the first line says besides. goes_on: keep what former launches of the same run have written;
+    else it is replaced, as soon as the run begins. Raises InputError where the folder cannot be written to.
     """
 
     def __init__(
-        self, folder: str | Path, rank: int = 0, ranks: int = 1, headline: str = "", digests: bool = True
+        self,
+        folder: str | Path,
+        rank: int = 0,
+        ranks: int = 1,
+        headline: str = "",
+        digests: bool = True,
+        goes_on: bool = False,
     ) -> None:
         self.path, self._digests, self._rank = Path(folder) / f"rank-{rank}.jsonl", digests, rank
+        self._ranks, self._headline, self._goes_on = ranks, headline, goes_on
         self._iterations: dict[int, int] = {}
+        self.run_id = self.launch = ""
+        if os.path.lexists(self.path) and self.path.stat().st_size and origin_of(self.path) is None:
+            raise InputError(f"{self.path}: is not a transcript of Tieline; move it, or choose another folder")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            for old in self.path.parent.glob(FILES) if rank == 0 else ():
-                if _rank_of(old) not in range(ranks):
-                    old.unlink()
-            self._file = self.path.open("w", buffering=1, encoding="utf-8")  # a line at a time
+            make_private(self.path.parent)
+            number = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = open(number, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - a line at a time
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from None
-        self._write({"tieline_audit": FORMAT, "rank": rank, "ranks": ranks, "headline": headline})
+
+    def begin(self, run_id: str = "", launch: str = "") -> None:
+        """The first line of a launch; what comes later of the same launch has it already."""
+        if self.launch:
+            return
+        self.run_id, self.launch = run_id, launch or secrets.token_hex(8)
+        try:
+            self._keep_or_remove_former()
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        self._write(
+            {
+                "tieline_audit": FORMAT,
+                "rank": self._rank,
+                "ranks": self._ranks,
+                "headline": self._headline,
+                "run_id": run_id,
+                "launch": self.launch,
+            }
+        )
+
+    def _keep_or_remove_former(self) -> None:
+        """Of the same run all whole lines stay: they were sent. Of another one none; rank 0 removes all files."""
+        if self._goes_on and origin_of(self.path) == self.run_id:
+            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+            return
+        os.truncate(self.path, 0)
+        for old in self.path.parent.glob(FILES) if self._rank == 0 else ():
+            former = origin_of(old)
+            stays = former == self.run_id if self._goes_on else _rank_of(old) < self._ranks
+            if former is not None and not stays:
+                old.unlink()
+
+    def goes_on_from(self, sent: Mapping[str, Any]) -> None:
+        """The run goes on after an iteration. sent: the launch that saved it, its exchanges and bytes until then."""
+        self._write({"goes_on": dict(sent)})
 
     def note(self, agent: int, iteration: int) -> None:
         """Of which iteration the question is that the agent at this position answers next."""
         self._iterations[agent] = iteration
 
     def record(self, message: Message, data: bytes, target: int, agent: str | None) -> None:
-        """A message that is about to leave for a rank, `data` as it is sent. Raises TransportError if it cannot be."""
+        """A message that is about to leave for a rank, `data` as it is sent. Raises UnwrittenError if it cannot be."""
+        self.begin()
         if message.kind is Kind.QUESTION:
             self.note(message.agent, int(message.numbers[0]))
         line: dict[str, Any] = {
             "run": f"{message.run_id:x}",
+            "run_id": self.run_id,
             "kind": message.kind.name,
             "agent": agent,
             "source": self._rank,
@@ -106,20 +160,29 @@ class Transcript:
         self.record(message, wire.pack(message), self._rank, agent)
 
     def close(self, has_result: bool) -> None:
-        """The last line: the run is over, and whether it has a result."""
-        self._write({"end": True, "has_result": has_result})
-        self._file.close()
+        """The last line: the run is over, and whether it has a result. Without a line before, there is no file."""
+        if self.launch:
+            self._write({"end": True, "has_result": has_result})
+        with suppress(OSError):
+            self._file.close()
+        if not self.launch:
+            with suppress(OSError):
+                if not self.path.stat().st_size:
+                    self.path.unlink()
+                    self.path.parent.rmdir()
 
     def _write(self, line: dict[str, Any]) -> None:
         try:
             self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
         except OSError as error:
             words = f"cannot be written ({error.strerror}), and nothing leaves that is not written down"
-            raise TransportError(f"{self.path}: {words}; make room, or run without --audit") from None
+            raise UnwrittenError(f"{self.path}: {words}; make room, or run without --audit") from None
 
 
 def _what(message: Message) -> str:
     """What the text of a message is."""
+    if message.kind is Kind.HELLO:
+        return "couplings" if message.text and " " not in message.text else "run"
     if message.kind is Kind.TEXT:
         return "error" if message.flags & wire.ERROR else "report"
     return {Kind.ANSWER: "reason", Kind.CALL: "call"}.get(message.kind, "couplings")

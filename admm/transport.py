@@ -103,7 +103,7 @@ class InProcessTransport:
     """Every agent is an object here. threads: how many answer at once (default: the cores).
 
     deadline_seconds: how long an answer may take before TransportError; its thread is left to itself. None: any time.
-    transcript: where to write down what agents are told and tell, if anywhere.
+    transcript: where to write down what agents are told and tell, if anywhere. run_id: as results name it.
     """
 
     rank, ranks = 0, 1
@@ -126,12 +126,14 @@ class InProcessTransport:
         self._pool: ThreadPoolExecutor | None = None
         self._late_pool: ThreadPoolExecutor | None = None
         self._under_way: dict[str, _Posted] = {}
-        self.traffic = Traffic()
+        self.traffic, self.run_id = Traffic(), ""
         self.has_result = self.keep_going = False
 
     def start(self, agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> None:
         self._agents, self.has_result, self.traffic = agents, False, Traffic()
         self._names, self._sequence, self._under_way = list(boundaries), 0, {}
+        if self.transcript is not None:
+            self.transcript.begin(self.run_id)
         for name, boundary in boundaries.items():
             with noted_as(name):
                 agents[name].prepare(boundary)
@@ -152,6 +154,11 @@ class InProcessTransport:
         for name, asked in questions.items():
             self._heard(name, answers[name], asked[0].price.size, self._sequence)
         return answers
+
+    @property
+    def exchanges(self) -> int:
+        """So many there were in this run."""
+        return self._sequence
 
     def _told(self, name: str, asked: Sequence[Question]) -> None:
         """Write the questions down, and count them."""

@@ -27,6 +27,7 @@ from admm.errors import (
     AgentError,
     InfeasibleError,
     InputError,
+    OutputError,
     SolverError,
     TielineError,
     TransportError,
@@ -53,7 +54,16 @@ QUESTION_FLAGS = SETTLE
 HAS_COST, HAS_BOUND = 1, 2
 ANSWER_FLAGS = HAS_COST | HAS_BOUND
 ERROR = 1
-ERRORS = (TielineError, InputError, InfeasibleError, SolverError, TransportError, KeyboardInterrupt, AgentError)
+ERRORS = (
+    TielineError,
+    InputError,
+    InfeasibleError,
+    SolverError,
+    TransportError,
+    KeyboardInterrupt,
+    AgentError,
+    OutputError,
+)
 """Errors that cross ranks as themselves: the status of a TEXT is the position here, 0 for any other."""
 
 

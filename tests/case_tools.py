@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -94,3 +95,7 @@ def tieline(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Ended
         code = stopped.code
     out, errors = capsys.readouterr()
     return Ended(code, out, errors)
+
+
+ROOT_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent), "OMP_NUM_THREADS": "1"}
+"""Of programs that tests start elsewhere."""

@@ -177,10 +177,13 @@ def test_an_infeasible_agent_s_reason_is_shown_and_an_older_result_stays(tmp_pat
 def test_an_audit_is_part_of_a_result_and_replaced_with_it(tmp_path: Path, capsys) -> None:
     case, out = small_case(tmp_path), tmp_path / "out"
     one = ("run", case, "--max-iterations", "1", "--out", out)
-    (out / "audit").mkdir(parents=True)
-    (out / "audit" / "rank-7.jsonl").write_text("of a run on more ranks\n")
+    older = Transcript(out / "audit", rank=7, ranks=8)
+    older.begin()
+    older.close(has_result=False)
+    (out / "audit" / "rank-8.jsonl").write_text("of somebody else\n")
     assert tieline(capsys, *one, "--audit").code == 3
-    assert [path.name for path in (out / "audit").iterdir()] == ["rank-0.jsonl"]
+    assert sorted(path.name for path in (out / "audit").iterdir()) == ["rank-0.jsonl", "rank-8.jsonl"]
+    (out / "audit" / "rank-8.jsonl").unlink()
     assert tieline(capsys, *one).code == 3
     ended = tieline(capsys, "audit", out)
     assert ended.code == 2 and "holds no transcript" in ended.errors and ended.errors.count("\n") == 1

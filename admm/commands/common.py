@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from admm import (
@@ -18,9 +17,12 @@ from admm import (
     Transport,
     TransportError,
 )
+from admm.ending import duty, leave
+from admm.folder_lock import LOCK, FolderLock
 from admm.history import HistoryWriter
-from admm.launch import launched_under_mpi
-from admm.output import HISTORY, OutputFolder
+from admm.launch import launched_under_mpi, rank_in_environment
+from admm.output import OutputFolder
+from admm.ownership import CHECKPOINTS, HISTORY, SUMMARY
 from admm.resume import Checkpoints
 from networks.case import Case
 
@@ -50,9 +52,29 @@ def ended_by_a_lost_agent() -> Iterator[None]:
     try:
         yield
     except TransportError as error:
-        print(f"tieline: {error}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(error.exit_code)
+        leave(error.exit_code, f"tieline: {error}")
+
+
+@contextmanager
+def lock_for(folder: str | Path, option: str = "--out") -> Iterator[FolderLock]:
+    """The lock on an output folder, given up however this process ends. `take` it before the first file is written.
+
+    It is taken here already, before anything that takes long, where this process drives and the folder is empty or has
+    a result in it. What stands in the way then is said when it is taken for good.
+    """
+    lock = FolderLock(folder, option)
+    with duty(lock.release):
+        if rank_in_environment() == 0 and _may_be_a_result(lock.folder):
+            with suppress(InputError):
+                lock.take()
+        yield lock
+
+
+def _may_be_a_result(folder: Path) -> bool:
+    with suppress(OSError):
+        names = set(os.listdir(folder)) if os.path.lexists(folder) else set()
+        return not names or bool(names & {LOCK, SUMMARY, HISTORY, *CHECKPOINTS})
+    return False
 
 
 def one_process(command: str) -> None:
@@ -106,8 +128,8 @@ class History:
     """Prepares the output folder at the first iteration: bad input leaves an older result alone. A run that goes on
     begins with the rows that it had."""
 
-    def __init__(self, out: OutputFolder, kept: Checkpoints | None = None) -> None:
-        self._out, self._kept, self._writer = out, kept, None
+    def __init__(self, out: OutputFolder, kept: Checkpoints | None = None, agents: Sequence[str] = ()) -> None:
+        self._out, self._kept, self._agents, self._writer = out, kept, agents, None
 
     def __enter__(self) -> History:
         return self
@@ -115,8 +137,8 @@ class History:
     def __call__(self, progress: Progress) -> None:
         if self._writer is None:
             former = () if self._kept is None else self._kept.former
-            self._out.prepare(keep_checkpoints=bool(former))
-            self._writer = HistoryWriter(self._out / HISTORY)
+            self._out.prepare(keep_checkpoints=bool(former), agents=self._agents)
+            self._writer = HistoryWriter(self._out / HISTORY, self._out.run_id)
             for row in former:
                 self._writer.append(row)
         self._writer.append(progress)

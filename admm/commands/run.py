@@ -15,6 +15,7 @@ from typing import Any
 
 from admm import (
     InputError,
+    OutputError,
     Progress,
     Result,
     Settings,
@@ -30,6 +31,7 @@ from admm.commands.common import (
     EXIT_NOT_CONVERGED,
     History,
     folder_of,
+    lock_for,
     on_every_rank,
     owned_agents,
     plain_name,
@@ -37,13 +39,15 @@ from admm.commands.common import (
 )
 from admm.commands.summary import finish_agents, run_summary
 from admm.errors import public_words
+from admm.folder_lock import FolderLock
 from admm.history import write_boundary
 from admm.initial import warm_start
 from admm.interrupts import Interrupts
 from admm.launch import launched_under_mpi
-from admm.output import BOUNDARY, SUMMARY, OutputFolder, read_former, versions
+from admm.output import BOUNDARY, SUMMARY, OutputFolder, read_former, run_id_of, versions
 from admm.progress import ProgressPrinter
 from admm.resume import CHECKPOINT, Checkpoints, latest_iteration
+from admm.shared_memory import remove_left_by
 from admm.supervise import is_supervised, supervise
 from admm.transcript import FOLDER as AUDIT
 from admm.transcript import Transcript
@@ -58,7 +62,13 @@ def command(given: argparse.Namespace) -> int:
     """`tieline run`."""
     if given.supervise is not None and not is_supervised():
         return _supervised(given)
-    return on_every_rank(given, _run)
+    with lock_for(folder_of(given), _option(given)) as lock:
+        return on_every_rank(given, lambda given, transport: _run(given, transport, lock))
+
+
+def _option(given: argparse.Namespace) -> str:
+    """Which one names the output folder."""
+    return "--out" if given.resume is None else "--resume"
 
 
 def _supervised(given: argparse.Namespace) -> int:
@@ -94,12 +104,11 @@ def _launcher_words(launcher: str) -> list[str]:
     return words
 
 
-def _run(given: argparse.Namespace, transport: Transport) -> int:
+def _run(given: argparse.Namespace, transport: Transport, lock: FolderLock) -> int:
     """One rank's part. However it ends, every rank hands in one report, so none waits for another in vain."""
-    option = "--out" if given.resume is None else "--resume"
-    out = OutputFolder(folder_of(given), audited=given.audit, option=option)
+    out = OutputFolder(folder_of(given), audited=given.audit, option=_option(given))
     try:
-        case, kept, result, report = _coordinate(given, transport, out)
+        case, kept, result, report = _coordinate(given, transport, out, lock)
         reports = _hand_in(transport, report)
     finally:
         if transport.transcript is not None:
@@ -112,16 +121,17 @@ def _run(given: argparse.Namespace, transport: Transport) -> int:
 
 
 def _coordinate(
-    given: argparse.Namespace, transport: Transport, out: OutputFolder
+    given: argparse.Namespace, transport: Transport, out: OutputFolder, lock: FolderLock
 ) -> tuple[Case, Checkpoints, Result | None, dict[str, Any]]:
     """The run and this rank's report of it; the result is rank 0's."""
     try:
-        case, settings, agents = _prepare(given, transport, out)
+        case, settings, agents = _prepare(given, transport, out, lock)
         kept = checkpoints_of(case, given, out)
         if transport.rank == 0:
             result = _drive(case, given, settings, agents, transport, out, kept)
         else:
             result = solve(agents, case.couplings, settings, transport, kept)
+        out.run_id = transport.run_id
         return case, kept, result, finish_agents(case, agents, out) if transport.has_result else {}
     except TielineError as error:
         with suppress(TransportError):  # what ended the run is what counts
@@ -134,8 +144,8 @@ def _hand_in(transport: Transport, report: dict[str, Any]) -> list[dict[str, Any
     return [json.loads(text) for text in transport.gather_text(json.dumps(report))]
 
 
-def checkpoints_of(case: Case, given: argparse.Namespace, out: OutputFolder) -> Checkpoints:
-    """Where this rank keeps the state of a run, and what a resumed one must have in common with it."""
+def identity_of(case: Case, given: argparse.Namespace) -> dict[str, str]:
+    """What two launches of one run have in common."""
     options = (
         "scheme",
         "penalty",
@@ -147,9 +157,14 @@ def checkpoints_of(case: Case, given: argparse.Namespace, out: OutputFolder) -> 
         "qp_solver",
     )
     identity = {"case": case.name, "public files": case.public_digest().hex()}
+    return identity | {f"--{name.replace('_', '-')}": str(getattr(given, name)) for name in options}
+
+
+def checkpoints_of(case: Case, given: argparse.Namespace, out: OutputFolder) -> Checkpoints:
+    """Where this rank keeps the state of a run, and what a resumed one must have in common with it."""
     return Checkpoints(
         out.path,
-        identity | {f"--{name.replace('_', '-')}": str(getattr(given, name)) for name in options},
+        identity_of(case, given),
         every_seconds=given.checkpoint_every,
         resume=given.resume is not None,
         versions=versions(),
@@ -170,7 +185,7 @@ def _drive(
     """The run on the driving rank: history and progress go along with it."""
     where = f"{transport.ranks} ranks" if transport.ranks > 1 else "one process"
     print(f"{case.headline()}; penalty {given.penalty}, {where}", *case.notes, sep="\n  ")
-    with History(out, kept) as history, ProgressPrinter() as show, Interrupts() as interrupts:
+    with History(out, kept, list(case.agents)) as history, ProgressPrinter() as show, Interrupts() as interrupts:
 
         def record(progress: Progress) -> Status | None:
             history(progress)
@@ -181,7 +196,7 @@ def _drive(
 
 
 def _prepare(
-    given: argparse.Namespace, transport: Transport, out: OutputFolder
+    given: argparse.Namespace, transport: Transport, out: OutputFolder, lock: FolderLock
 ) -> tuple[Case, Settings, dict[str, CaseAgent]]:
     """Everything that can be wrong with the input; under MPI a rank's error reaches all ranks."""
     try:
@@ -189,15 +204,29 @@ def _prepare(
         if transport.rank == 0 or given.audit:
             _check_options(given, out)
         if given.audit:
-            transport.transcript = Transcript(out / AUDIT, transport.rank, transport.ranks, plain_name(given.case))
+            if transport.rank == 0:
+                lock.take()
+            goes_on = given.resume is not None or is_supervised()
+            headline = plain_name(given.case)
+            transport.transcript = Transcript(out / AUDIT, transport.rank, transport.ranks, headline, goes_on=goes_on)
         case = load_case(given.case)
         if transport.rank == 0:
+            lock.take()
+            remove_left_by(lock.former)
+            out.tidy()
+            transport.run_id = out.run_id = _run_id(case, given, out)
             settings = _warm(settings, case, given)
         owned = owned_agents(case, transport, settings)
         return case, settings, {name: case.build_agent(name, given.qp_solver) for name in owned}
     except TielineError as error:
         transport.refuse(error)
         raise
+
+
+def _run_id(case: Case, given: argparse.Namespace, out: OutputFolder) -> str:
+    """A run that goes on keeps its id."""
+    kept = out.run_id_to_go_on_with() if given.resume is not None else ""
+    return kept or run_id_of(identity_of(case, given), out.former_run_id())
 
 
 def _check_options(given: argparse.Namespace, out: OutputFolder) -> None:
@@ -239,8 +268,8 @@ def _conclude(
 ) -> int:
     failed = [fact["error"] for fact in facts if "error" in fact]
     if failed:
-        raise InputError(f"a rank could not write its results: {failed[0]}")  # the code with which it ends, too
-    write_boundary(out / BOUNDARY, result.boundary, SIGNS, case.horizon.time_utc())
+        raise OutputError(f"a rank could not write its results: {failed[0]}")  # the code with which it ends, too
+    write_boundary(out / BOUNDARY, result.boundary, SIGNS, case.horizon.time_utc(), run_id=out.run_id)
     summary = run_summary(case, given, result, facts, resumed_after)
     out.complete(summary)
     print(closing_words(result, summary, str(out.path)))

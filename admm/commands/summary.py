@@ -25,11 +25,11 @@ def finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder
     facts["violation_pu"] = max((agent.violation() for agent in agents.values()), default=0.0)
     facts["simultaneous_kw"] = facts["below_minimum_kw"] = 0.0
     facts["checks"] = []
-    out.prepare_private()
-    times = case.horizon.time_utc()
+    out.prepare_private(list(agents))
+    times, run_id = case.horizon.time_utc(), out.run_id
     for name, agent in agents.items():
         solution = agent.solution()
-        write_private(out.private(name), solution, agent.units(), agent.cost_eur(), times, agent.names())
+        write_private(out.private(name), solution, agent.units(), agent.cost_eur(), times, agent.names(), run_id=run_id)
         overlaps = simultaneous(solution).values()
         facts["simultaneous_kw"] = max([facts["simultaneous_kw"], *(float(kw.max()) for kw in overlaps)])
         facts["below_minimum_kw"] = max(facts["below_minimum_kw"], case.below_minimum_kw(name, solution))

@@ -1,0 +1,42 @@
+"""What has to be done before this process ends, however it ends; all but SIGKILL come through here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+_duties: list[Callable[[], None]] = []
+
+
+@contextlib.contextmanager
+def duty(done: Callable[[], None]) -> Iterator[None]:
+    """Call `done` when this context ends, or when the process leaves in the middle of it."""
+    _duties.append(done)
+    try:
+        yield
+    finally:
+        if done in _duties:
+            _duties.remove(done)
+        done()
+
+
+def do_duties() -> None:
+    """The latest first; none stands in the way of another, and none is done twice."""
+    while _duties:
+        with contextlib.suppress(Exception):
+            _duties.pop()()
+
+
+def leave(code: int, words: str = "") -> NoReturn:
+    """End this process at once, whatever its threads do: say why, do the duties."""
+    with contextlib.suppress(OSError, ValueError):
+        if words:
+            sys.stderr.write(f"{words}\n")
+        sys.stderr.flush()
+    do_duties()
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    os._exit(code)
