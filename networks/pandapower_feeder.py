@@ -1,189 +1,276 @@
 """A radial feeder from a pandapower network, or an InputError that says what stands in the way.
 
-Buses get their index as name; buses that closed switches join are one node, under the smallest index.
-
-Feeders are series impedances in per unit. A transformer's ratio, tap included, goes into the base
-voltage of what lies behind it, so V_kv = V_pu x base_kv holds everywhere and voltage limits are converted.
-Line charging and no-load losses are taken as constant power, half at each end, at the voltages of the base
-load: exact there, and off by the square of the voltage elsewhere. Where they are more than a tenth of the
-load this is refused.
+Buses get their index as name; buses that closed switches join are one node, under the smallest index, and the others
+are aliases. The circuit is the one that pandapower's power flow solves, see `networks.pandapower_circuit`: every branch
+is a pi circuit behind an ideal ratio. The ratio, tap included, goes into the base voltage of what lies behind it, so
+V_kv = V_pu x base_kv holds everywhere, while limits and results are per unit of each bus's own vn_kv. Line charging,
+no-load losses, shunts and loads of constant impedance are admittances. What is not connected with the ext_grid is left
+out with a note, as pandapower does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from admm import InputError
+from networks.branch_currents import EndRating
 from networks.feeder import Feeder, FeederBranch, FeederNode, feeder_from_tables
-from networks.pandapower_tables import (
-    active,
-    constant_power,
-    explained,
-    fused_buses,
-    line_rating_mva,
-    open_ends,
-    open_network,
-    refuse_unknown,
-    transformers,
-    value,
-)
-from networks.sweep import Sweep
+from networks.pandapower_circuit import Circuit, checked_tables, circuit
+from networks.pandapower_columns import WHOSE, Elements, is_empty
+from networks.pandapower_powers import Power, check_shares, powers
+from networks.pandapower_ratings import end_limits_ka
+from networks.pandapower_refusals import refuse_elements
+from networks.pandapower_tables import explained, open_network
+from networks.radial import listed
 
-LARGEST_CHARGING_SHARE = 0.1
-CHARGING_PASSES = 6
+SAME = 1e-9
+"""Relative difference of voltages that parallel transformers may have before a current circulates."""
 
 
 @explained()
 def feeder_from_pandapower(source: Any) -> Feeder:
-    """The radial feeder in a pandapower network or JSON file; loads and static generators are its base load."""
+    """The radial feeder in a pandapower network or a file that holds one.
+
+    Loads, static generators and what is constant are its base load, see `networks.pandapower_powers`.
+    """
     net = open_network(source)
-    refuse_unknown(net)
-    for index, _ in active(net, "gen"):
+    refuse_elements(net)
+    tables = checked_tables(net)
+    consumption, sources = powers(net), _sources(tables)
+    found = circuit(net, tables)
+    root, slack_voltage_pu = _root(sources, tables["gen"], found)
+    check_shares(consumption, found.node)
+    base_kv, mismatch = _base_voltages(found, root)
+    if mismatch:
         raise InputError(
-            f"pandapower network: gen {index} controls a voltage; in a feeder only the ext_grid may: use an sgen"
+            f"{WHOSE}: {mismatch} closes a loop in which the ratios of transformers do not match, so a current "
+            "circulates; expected a radial feeder, whose parallel transformers have equal ratios and vector groups: "
+            "open one of its branches"
         )
-    grids = list(active(net, "ext_grid"))
-    if len(grids) != 1:
+    names = _names(net, found)
+    nodes = _nodes(net, found, names, base_kv, [*consumption, *_generators_at_root(net, found, root)])
+    branches = _branches(net, found, names, base_kv, nodes)
+    aliases = {str(bus): names[at] for bus, at in found.node.items() if names[at] != str(bus)}
+    return feeder_from_tables(
+        str(getattr(net, "name", "") or "pandapower network"),
+        names[root],
+        [nodes[at] for at in sorted(nodes)],
+        branches,
+        slack_voltage_pu,
+        aliases,
+        [*found.notes, *_left_out(net, found, consumption), *_other_notes(net)],
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """What holds a voltage: an ext_grid, or a generator that is the slack."""
+
+    name: str
+    bus: int
+    vm_pu: float
+
+
+def _sources(tables: dict[str, Elements]) -> list[Source]:
+    grids, gens = tables["ext_grid"], tables["gen"]
+    found = _holding(grids)
+    slack = [not is_empty(cell) and bool(cell) for cell in gens.cells("slack")]
+    found += [one for one, mine in zip(_holding(gens), slack, strict=True) if mine]
+    if not found:
+        raise InputError(f"{WHOSE}: 0 ext_grid in service, expected exactly one, the feeder's root")
+    return found
+
+
+def _holding(elements: Elements) -> list[Source]:
+    rows = zip(elements.named(), elements.cells("bus"), elements.above_0("vm_pu"), strict=True)
+    return [Source(name, int(bus), float(voltage)) for name, bus, voltage in rows]
+
+
+def _root(sources: list[Source], gens: Elements, found: Circuit) -> tuple[int, float]:
+    """The node of the one source, and its voltage per unit."""
+    lost = next((one for one in sources if one.bus not in found.node), None)
+    if lost is not None:
+        raise InputError(f"{WHOSE}: {lost.name} is at bus {lost.bus}, which is out of service; put it into service")
+    roots = {found.node[one.bus] for one in sources}
+    if len(roots) > 1:
+        names = listed([f"{one.name} at bus {one.bus}" for one in sources])
         raise InputError(
-            f"pandapower network: {len(grids)} ext_grid in service, expected exactly one, the feeder's root"
+            f"{WHOSE}: {len(roots)} ext_grid in service, expected exactly one, the feeder's root; there are {names}: "
+            "take all but one out of service, with the part of the grid that each of them feeds"
         )
-    return _FeederImport(net, int(grids[0][1]["bus"]), value(grids[0][1], "vm_pu", 1.0)).feeder()
-
-
-class _FeederImport:
-    """Collects one feeder's tables in ohm and kV and turns them into per unit."""
-
-    def __init__(self, net: Any, root: int, slack_voltage_pu: float) -> None:
-        self.net, self.slack_voltage_pu = net, slack_voltage_pu
-        self.fused = fused_buses(net)
-        if root not in self.fused:
-            raise InputError(f"pandapower network: the ext_grid's bus {root} is out of service")
-        self.root = self.fused[root]
-        self.trafos = list(transformers(net))
-        self.lines = [(i, row) for i, row in active(net, "line") if not open_ends(net, "l", i)]
-
-    def feeder(self) -> Feeder:
-        """The feeder; charging is taken at the voltages of the base load, which a few flows settle."""
-        base_kv = self._base_voltages()
-        self.voltage_pu = dict.fromkeys(base_kv, self.slack_voltage_pu)
-        for _ in range(CHARGING_PASSES):
-            feeder = self._build(base_kv)
-            flow = Sweep(feeder).run(feeder.load_p_mw[None], feeder.load_q_mvar[None])
-            if not flow.converged.all():
-                break
-            self.voltage_pu = {int(n): float(v) for n, v in zip(feeder.nodes, np.abs(flow.voltage_pu[0]), strict=True)}
-        return feeder
-
-    def _build(self, base_kv: dict[int, float]) -> Feeder:
-        power = self._power(base_kv)
-        nodes = [self._node(bus, base_kv[bus], power[bus]) for bus in sorted(base_kv)]
-        branches = [*self._line_branches(base_kv), *self._trafo_branches(base_kv)]
-        name = str(getattr(self.net, "name", "") or "pandapower network")
-        return feeder_from_tables(name, str(self.root), nodes, branches, self.slack_voltage_pu)
-
-    def _ends(self) -> Iterator[tuple[int, int, float]]:
-        """(from, to, ratio of base voltages to / from) of every branch."""
-        for index, row in self.lines:
-            yield self._bus(row["from_bus"], f"line {index}"), self._bus(row["to_bus"], f"line {index}"), 1.0
-        for one in self.trafos:
-            yield self._bus(one.hv_bus, one.name), self._bus(one.lv_bus, one.name), one.lv_kv / one.hv_kv
-
-    def _bus(self, bus: int, of: str) -> int:
-        if int(bus) not in self.fused:
-            raise InputError(f"pandapower network: {of} ends at bus {bus}, which is out of service")
-        return self.fused[int(bus)]
-
-    def _base_voltages(self) -> dict[int, float]:
-        """Base voltage of every bus, kV: that of the root carried along lines and through ratios."""
-        base_kv = {self.root: value(self.net.bus.loc[self.root], "vn_kv", 0.0)}
-        beside: dict[int, list[tuple[int, float]]] = {}
-        for start, end, ratio in self._ends():
-            beside.setdefault(start, []).append((end, ratio))
-            beside.setdefault(end, []).append((start, 1 / ratio))
-        waiting = [self.root]
-        while waiting:
-            here = waiting.pop()
-            for there, ratio in beside.get(here, []):
-                if there not in base_kv:
-                    base_kv[there] = base_kv[here] * ratio
-                    waiting.append(there)
-        for bus in self.fused.values():  # what is not connected is named by the feeder's own check
-            base_kv.setdefault(bus, value(self.net.bus.loc[bus], "vn_kv", 1.0))
-        return base_kv
-
-    def _power(self, base_kv: dict[int, float]) -> dict[int, complex]:
-        """Consumption of every bus, charging and no-load losses included, MVA."""
-        power, shunt = dict.fromkeys(base_kv, 0j), dict.fromkeys(base_kv, 0j)
-        for one in constant_power(self.net):
-            if one.bus in self.fused:
-                power[self.fused[one.bus]] += complex(one.p_mw, one.q_mvar)
-        for start, end, drawn in self._shunts(base_kv):
-            for bus in (start, end):
-                shunt[bus] += drawn / 2 * self.voltage_pu[bus] ** 2
-        charging, load = sum(map(abs, shunt.values())), sum(map(abs, power.values()))
-        if charging > LARGEST_CHARGING_SHARE * load:
+    (root,) = roots
+    for one in _holding(gens):
+        if one.bus in found.node and found.node[one.bus] != root:
             raise InputError(
-                f"pandapower network: line charging and no-load losses are {charging:.3g} MVA "
-                f"against {load:.3g} MVA of load; a feeder takes them as constant power, "
-                f"which is exact enough up to {LARGEST_CHARGING_SHARE:.0%} only; "
-                "set c_nf_per_km = 0 to leave charging out"
+                f"{WHOSE}: {one.name} controls a voltage at bus {one.bus}; in a feeder only the ext_grid may: replace "
+                "it by an sgen with a fixed q_mvar, for example with pandapower.toolbox.replace_gen_by_sgen(net)"
             )
-        return {bus: power[bus] + shunt[bus] for bus in power}
+    return root, sources[0].vm_pu
 
-    def _live_ends(self, index: int, row: Any) -> list[int]:
-        """Ends of a line that no switch opens: with one of them left it still charges."""
-        opened = open_ends(self.net, "l", index)
-        return [self._bus(row[key], f"line {index}") for key in ("from_bus", "to_bus") if int(row[key]) not in opened]
 
-    def _shunts(self, base_kv: dict[int, float]) -> Iterator[tuple[int, int, complex]]:
-        """(bus, bus, consumption at 1 pu that they share)."""
-        for index, row in active(self.net, "line"):
-            ends = self._live_ends(index, row)
-            if not ends:
-                continue
-            start, end = ends[0], ends[-1]
-            amount = value(row, "length_km", 0.0) * value(row, "parallel", 1.0)
-            farad = value(row, "c_nf_per_km", 0.0) * 1e-9 * amount
-            siemens = complex(value(row, "g_us_per_km", 0.0) * 1e-6 * amount, -2 * np.pi * float(self.net.f_hz) * farad)
-            yield start, end, siemens * base_kv[start] ** 2
-        for one in self.trafos:
-            yield (
-                self.fused[one.hv_bus],
-                self.fused[one.lv_bus],
-                complex(one.p_mw, one.q_mvar),
+def _generators_at_root(net: Any, found: Circuit, root: int) -> list[Power]:
+    """The active power of generators at the root; the ext_grid supplies their reactive power."""
+    gens = Elements(net, "gen")
+    if not len(gens):
+        return []
+    p_mw = gens.numbers("p_mw") * gens.numbers("scaling", 1.0)
+    rows = zip(gens.index, gens.cells("bus"), p_mw, gens.cells("slack"), strict=True)
+    return [
+        Power("gen", index, "constant", int(bus), complex(-p))
+        for index, bus, p, slack in rows
+        if found.node.get(int(bus)) == root and not bool(slack)
+    ]
+
+
+def _base_voltages(found: Circuit, root: int) -> tuple[np.ndarray, str]:
+    """Base voltage of every node, kV: that of the root carried through ratios; and a branch that does not fit."""
+    phasor = {root: 1 + 0j}  # over the nominal voltage
+    across = found.ratio * np.exp(1j * np.deg2rad(found.shift_degree))
+    beside: dict[int, list[tuple[int, complex]]] = {}
+    for (start, end), factor in zip(found.ends.tolist(), across.tolist(), strict=True):
+        beside.setdefault(start, []).append((end, 1 / factor))
+        beside.setdefault(end, []).append((start, factor))
+    waiting = [root]
+    while waiting:
+        here = waiting.pop()
+        for there, factor in beside.get(here, []):
+            if there not in phasor:
+                phasor[there] = phasor[here] * factor
+                waiting.append(there)
+    for name, (start, end), factor in zip(found.names, found.ends.tolist(), across.tolist(), strict=True):
+        if abs(phasor[start] / factor / phasor[end] - 1) > SAME:
+            return np.array([]), name
+    return np.array([abs(phasor.get(at, 1.0)) for at in range(found.vn_kv.size)]) * found.vn_kv, ""
+
+
+def _names(net: Any, found: Circuit) -> dict[int, str]:
+    """{node: name}: the smallest index of its buses, or what it is inside of a transformer or line."""
+    names: dict[int, str] = dict(found.inner)
+    kv: dict[int, tuple[int, float]] = {}
+    for bus in sorted(found.node):
+        at, nominal = found.node[bus], float(net.bus.at[bus, "vn_kv"])
+        first, other = kv.setdefault(at, (bus, nominal))
+        if other != nominal:
+            raise InputError(
+                f"{WHOSE}: closed switches join bus {first} of {other:g} kV and bus {bus} of {nominal:g} kV; "
+                "expected the same vn_kv"
             )
+        names.setdefault(at, str(bus))
+    return names
 
-    def _node(self, bus: int, base_kv: float, power: complex) -> FeederNode:
-        row = self.net.bus.loc[bus]
-        factor = value(row, "vn_kv", base_kv) / base_kv
-        lower, upper = factor * value(row, "min_vm_pu", np.nan), factor * value(row, "max_vm_pu", np.nan)
-        return FeederNode(str(bus), power.real, power.imag, lower, upper, base_kv)
 
-    def _line_branches(self, base_kv: dict[int, float]) -> Iterator[FeederBranch]:
-        for index, row in self.lines:
-            start, end = self.fused[int(row["from_bus"])], self.fused[int(row["to_bus"])]
-            per_unit = value(row, "length_km", 0.0) / value(row, "parallel", 1.0) / base_kv[start] ** 2
-            yield FeederBranch(
-                f"line {index}",
-                str(start),
-                str(end),
-                value(row, "r_ohm_per_km", 0.0) * per_unit,
-                value(row, "x_ohm_per_km", 0.0) * per_unit,
-                line_rating_mva(row, base_kv[start]),
+def _nodes(
+    net: Any, found: Circuit, names: dict[int, str], base_kv: np.ndarray, consumption: list[Power]
+) -> dict[int, FeederNode]:
+    """Every node with its consumption and the tightest limits of its buses."""
+    sums = {key: np.zeros(len(names), dtype=complex) for key in ("load", "sgen", "constant", "z_load")}
+    for one in consumption:
+        if one.bus in found.node:
+            sums[one.kind][found.node[one.bus]] += one.mva - one.z_mva
+            sums["z_load"][found.node[one.bus]] += one.z_mva
+    sums["shunt"] = found.shunt_mva * (base_kv / found.vn_kv) ** 2
+    limits = _limits(net, found)
+    nodes = {}
+    for at, name in names.items():
+        lower, upper = limits.get(at, (0.0, np.inf))
+        fields = {}
+        for kind, prefix in (("load", ""), ("sgen", "sgen_"), ("constant", "constant_"), ("z_load", "z_load_")):
+            fields |= {f"{prefix}p_mw": sums[kind][at].real, f"{prefix}q_mvar": sums[kind][at].imag}
+        fields |= {"shunt_p_mw": sums["shunt"][at].real, "shunt_q_mvar": sums["shunt"][at].imag}
+        fields = {key: float(number) for key, number in fields.items()}
+        nodes[at] = FeederNode(
+            name, v_min_pu=lower, v_max_pu=upper, base_kv=base_kv[at], nominal_kv=found.vn_kv[at], **fields
+        )
+    return nodes
+
+
+def _limits(net: Any, found: Circuit) -> dict[int, tuple[float, float]]:
+    """{node: (lowest, highest) voltage per unit} of nodes that are buses; NaN where no bus states one."""
+    buses = Elements(net, "bus")
+    columns = (buses.numbers(key, np.nan) for key in ("min_vm_pu", "max_vm_pu"))
+    limits: dict[int, tuple[float, float]] = {}
+    for bus, lower, upper in zip(buses.index, *columns, strict=True):
+        if int(bus) in found.node:
+            low, high = limits.get(found.node[int(bus)], (np.nan, np.nan))
+            limits[found.node[int(bus)]] = float(np.fmax(low, lower)), float(np.fmin(high, upper))
+    return limits
+
+
+def _branches(
+    net: Any, found: Circuit, names: dict[int, str], base_kv: np.ndarray, nodes: dict[int, FeederNode]
+) -> list[FeederBranch]:
+    """Every branch behind its ratio, on 1 MVA and the base voltage of its to end."""
+    scale = base_kv / found.vn_kv
+    limits_ka, branches = end_limits_ka(net, found), []
+    for b, name in enumerate(found.names):
+        start, end = map(int, found.ends[b])
+        square = scale[end] ** 2
+        impedance = found.impedance[b] / found.sn_mva / square
+        shunts = np.conj(found.shunts[b]) * found.sn_mva * square
+        if start == end:
+            _put_at_node(found, b, nodes, complex(shunts.sum()))
+            continue
+        kv = base_kv[start], base_kv[end]
+        rated = {side: np.sqrt(3) * kv[side] * limit for side, limit in limits_ka[b].items()}
+        most = min(rated.values(), default=np.inf)
+        branches.append(
+            FeederBranch(
+                name,
+                names[start],
+                names[end],
+                float(impedance.real),
+                float(impedance.imag),
+                float(most),
+                complex(shunts[0]),
+                complex(shunts[1]),
+                tuple(EndRating(side == 0, complex(shunts[side]), limit / most) for side, limit in rated.items()),
+                found.table[b] != "line",
             )
+        )
+    return branches
 
-    def _trafo_branches(self, base_kv: dict[int, float]) -> Iterator[FeederBranch]:
-        for one in self.trafos:
-            start, end = self.fused[one.hv_bus], self.fused[one.lv_bus]
-            square = base_kv[end] ** 2
-            yield FeederBranch(
-                one.name,
-                str(start),
-                str(end),
-                one.r_ohm / square,
-                one.x_ohm / square,
-                one.rating_mva * base_kv[end] / one.lv_kv,
-            )
+
+def _put_at_node(found: Circuit, b: int, nodes: dict[int, FeederNode], shunt_mva: complex) -> None:
+    """Both ends of a branch are one node: only its admittances are left of it."""
+    at, name = int(found.ends[b][0]), found.names[b]
+    if abs(found.ratio[b] - 1) > SAME:
+        raise InputError(
+            f"{WHOSE}: {name} has a ratio, but closed switches join its ends, so a current circulates: open one"
+        )
+    node = nodes[at]
+    nodes[at] = replace(
+        node, shunt_p_mw=node.shunt_p_mw + shunt_mva.real, shunt_q_mvar=node.shunt_q_mvar + shunt_mva.imag
+    )
+    found.notes.append(f"{name}: closed switches join its ends, so it carries nothing and its rating is not watched")
+
+
+def _left_out(net: Any, found: Circuit, consumption: list[Power]) -> list[str]:
+    """Name what is not connected with the ext_grid, and the consumption that is lost with it."""
+    alive = [int(bus) for bus in Elements(net, "bus").index]
+    lost = [str(bus) for bus in alive if bus not in found.node]
+    with_it = [one.name for one in consumption if one.bus not in found.node and str(one.bus) in lost]
+    out = [f"{one.name} at bus {one.bus}" for one in consumption if one.bus not in alive]
+    words = []
+    if lost:
+        many = f"buses {listed(lost)} are" if len(lost) > 1 else f"bus {lost[0]} is"
+        what = f", with {listed(with_it)}" if with_it else ""
+        words.append(f"{many} not connected with the ext_grid: left out{what}, as in pandapower")
+    if out:
+        words.append(f"{listed(out)}: the bus is out of service, so nothing is consumed there, as in pandapower")
+    return words
+
+
+def _other_notes(net: Any) -> list[str]:
+    """Name what pandapower holds for other studies, and ratings of switches that join nodes."""
+    words = []
+    switches = Elements(net, "switch")
+    rows = zip(switches.index, switches.cells("et"), switches.cells("closed"), switches.cells("in_ka"), strict=True)
+    rated = [str(index) for index, kind, closed, rating in rows if kind == "b" and closed and not is_empty(rating)]
+    if rated:
+        words.append(f"switch {listed(rated)}: closed between buses, so in_ka is not watched")
+    if len(Elements(net, "controller")):
+        words.append("controllers are not run, as in a plain power flow of pandapower")
+    return words

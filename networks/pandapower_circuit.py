@@ -1,0 +1,247 @@
+"""The circuit that pandapower's power flow solves, taken from pandapower's own conversion, and named again.
+
+`pandapower.converter.pypower.to_ppc` makes per-unit tables of buses and branches: taps, no-load losses, three-winding
+transformers, open ends and switches are as the installed version takes them. Empty cells and references to nothing are
+refused before, because pandapower would pass them on. Elements out of service are left out before, too.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from admm import InputError
+from networks.pandapower_columns import WHOSE, Elements, is_empty
+from networks.pandapower_taps import check_taps, ignored_taps, refuse_phase_shift
+
+NEEDED = {
+    "line": ("r_ohm_per_km", "x_ohm_per_km", "length_km", "c_nf_per_km", "g_us_per_km"),
+    "trafo": ("vk_percent", "vkr_percent", "pfe_kw", "i0_percent", "shift_degree"),
+    "trafo3w": (
+        *("vk_hv_percent", "vk_mv_percent", "vk_lv_percent", "vkr_hv_percent", "vkr_mv_percent", "vkr_lv_percent"),
+        *("pfe_kw", "i0_percent", "shift_mv_degree", "shift_lv_degree"),
+    ),
+    "impedance": ("rft_pu", "xft_pu", "rtf_pu", "xtf_pu", "gf_pu", "bf_pu", "gt_pu", "bt_pu"),
+    "shunt": ("p_mw", "q_mvar", "step"),
+    "ward": ("ps_mw", "qs_mvar", "pz_mw", "qz_mvar"),
+}
+"""Columns that may hold any number but not be empty."""
+ABOVE_0 = {
+    "bus": ("vn_kv",),
+    "line": ("length_km", "parallel"),
+    "trafo": ("sn_mva", "vn_hv_kv", "vn_lv_kv", "vk_percent", "parallel"),
+    "trafo3w": ("sn_hv_mva", "sn_mv_mva", "sn_lv_mva", "vn_hv_kv", "vn_mv_kv", "vn_lv_kv"),
+    "impedance": ("sn_mva",),
+}
+ENDS = {
+    "line": ("from_bus", "to_bus"),
+    "trafo": ("hv_bus", "lv_bus"),
+    "trafo3w": ("hv_bus", "mv_bus", "lv_bus"),
+    "impedance": ("from_bus", "to_bus"),
+}
+SWITCHED = {"l": "line", "t": "trafo", "t3": "trafo3w"}
+AT_BUS = ("shunt", "ward", "ext_grid", "gen", "load", "sgen", "storage", "motor", "asymmetric_load", "asymmetric_sgen")
+SIDES = ("hv", "mv", "lv")
+# columns of pandapower's tables; its own modules that name them are not public
+F_BUS, T_BUS, BR_R, BR_X, BR_B, TAP, SHIFT, BR_STATUS = 0, 1, 2, 3, 4, 8, 9, 10
+GS, BS, BASE_KV = 4, 5, 9
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Nodes and branches per unit of each bus's own nominal voltage, on the network's sn_mva.
+
+    node: {bus: node}, buses that are supplied. vn_kv, shunt_mva: (N,). names: (M,) of branches. table, element: (M,)
+    where each comes from. ends: (M, 2) nodes. impedance: (M,). shunts: (M, 2) admittances at both ends, behind the
+    ratio at the from end. ratio: (M,) of the voltages from / to. shift_degree: (M,). inner: {node: its name}, nodes
+    that are no bus. notes: what a user should know, a sentence each.
+    """
+
+    sn_mva: float
+    node: dict[int, int]
+    vn_kv: np.ndarray
+    shunt_mva: np.ndarray
+    names: list[str]
+    table: list[str]
+    element: list[Any]
+    ends: np.ndarray
+    impedance: np.ndarray
+    shunts: np.ndarray
+    ratio: np.ndarray
+    shift_degree: np.ndarray
+    inner: dict[int, str]
+    notes: list[str] = field(default_factory=list)
+
+
+def checked_tables(net: Any) -> dict[str, Elements]:
+    """The elements in service of every table. Raise InputError for cells that are empty or refer to nothing."""
+    tables = {name: Elements(net, name) for name in ("bus", *ENDS, *AT_BUS)}
+    _check_numbers(tables)
+    known = {int(index) for index in net.bus.index}
+    for name, columns in {**ENDS, **dict.fromkeys(AT_BUS, ("bus",))}.items():
+        for column in columns:
+            tables[name].buses(column, known)
+    _check_switches(net, known)
+    for name in ("trafo", "trafo3w"):
+        check_taps(net, tables[name])
+    return tables
+
+
+def circuit(net: Any, tables: dict[str, Elements]) -> Circuit:
+    """Convert a network whose elements a feeder can represent. tables: see `checked_tables`."""
+    notes = [*ignored_taps(tables["trafo"]), *ignored_taps(tables["trafo3w"]), *_open_at_buses(tables)]
+    return _converted(_in_service(net, tables), notes)
+
+
+def _check_numbers(tables: dict[str, Elements]) -> None:
+    for name, columns in NEEDED.items():
+        for column in columns:
+            tables[name].numbers(column)
+    for name, columns in ABOVE_0.items():
+        for column in columns:
+            tables[name].above_0(column)
+    tables["shunt"].numbers("vn_kv", default=1.0)
+    for name, columns in (("line", ("r_ohm_per_km", "x_ohm_per_km")), ("trafo", ("vkr_percent",))):
+        for column in columns:
+            for index, number in zip(tables[name].index, tables[name].numbers(column), strict=True):
+                if number < 0:
+                    raise InputError(f"{WHOSE}: {name} {index}: {column} is {number:g}, expected at least 0")
+    trafos = tables["trafo"]
+    pairs = trafos.numbers("vk_percent"), trafos.numbers("vkr_percent")
+    for index, vk, vkr in zip(trafos.index, *pairs, strict=True):
+        if vkr > vk:
+            raise InputError(f"{WHOSE}: trafo {index}: vkr_percent is {vkr:g}, expected at most vk_percent {vk:g}")
+
+
+def _check_switches(net: Any, known: set[int]) -> None:
+    switches = Elements(net, "switch")
+    switches.buses("bus", known)
+    columns = [switches.cells(key) for key in ("bus", "et", "element", "closed", "z_ohm")]
+    for index, bus, kind, element, closed, impedance in zip(switches.index, *columns, strict=True):
+        where = f"{WHOSE}: switch {index}"
+        if is_empty(closed) or closed not in (True, False):
+            raise InputError(f"{where}: closed is {closed!r}, expected True or False")
+        if kind == "b":
+            if element not in known:
+                raise InputError(f"{where}: element is {element!r}, which is no bus")
+            if is_empty(impedance) or not float(impedance) >= 0:
+                raise InputError(f"{where}: z_ohm is {impedance!r}, expected a number of at least 0")
+        elif kind not in SWITCHED:
+            raise InputError(f"{where}: et is {kind!r}, expected 'b', 'l', 't' or 't3'")
+        elif element not in net[SWITCHED[kind]].index:
+            raise InputError(f"{where}: element is {element!r}, which is no {SWITCHED[kind]}")
+        elif not closed and bus not in [net[SWITCHED[kind]].at[element, end] for end in ENDS[SWITCHED[kind]]]:
+            raise InputError(f"{where}: bus {bus} is no end of {SWITCHED[kind]} {element}")
+
+
+def _open_at_buses(tables: dict[str, Elements]) -> Iterator[str]:
+    """Name branches at buses out of service: lines charge on from their other end, all others carry nothing."""
+    alive = {int(index) for index in tables["bus"].index}
+    for name, columns in ENDS.items():
+        rows = zip(tables[name].named(), *(tables[name].cells(column) for column in columns), strict=True)
+        for words, *buses in rows:
+            out = [str(bus) for bus in buses if int(bus) not in alive]
+            if out:
+                what = "it is open there" if name == "line" and len(out) == 1 else "it is left out"
+                yield f"{words} ends at bus {', '.join(out)}, which is out of service: {what}"
+
+
+def _in_service(net: Any, tables: dict[str, Elements]) -> Any:
+    """A copy without elements out of service, results, and switches of what is left out."""
+    import pandas
+
+    kept = copy.copy(net)
+    for name in list(kept.keys()):
+        if name.startswith("res_"):
+            kept[name] = kept[name].iloc[:0].copy() if isinstance(kept[name], pandas.DataFrame) else kept[name]
+    for name, elements in tables.items():
+        if name != "bus" and elements.frame is not None:
+            kept[name] = elements.frame.copy()
+    kept["bus"] = net.bus.copy()
+    of_branch = net.switch["et"].map(SWITCHED)
+    mine = [name not in ENDS or at in tables[name].frame.index for name, at in zip(of_branch, net.switch["element"])]  # noqa: B905
+    kept["switch"] = net.switch[np.array(mine, dtype=bool)].copy()
+    return kept
+
+
+def _converted(net: Any, notes: list[str]) -> Circuit:
+    from pandapower.converter.pypower import to_ppc
+
+    options = net.get("user_pf_options") or {}
+    chosen = {key: options[key] for key in ("trafo_model", "switch_rx_ratio") if key in options}
+    try:
+        ppc = to_ppc(net, init="flat", mode="pf", **chosen)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{WHOSE}: pandapower cannot convert it ({type(error).__name__}: {error}); "
+            "check it with pandapower.diagnostic"
+        ) from None
+    rows, alive = ppc["branch"], ppc["bus"].shape[0]
+    lookup = net["_pd2ppc_lookups"]["bus"]
+    node = {int(bus): int(lookup[bus]) for bus in net.bus.index if net.bus.at[bus, "in_service"]}
+    node = {bus: at for bus, at in node.items() if 0 <= at < alive}
+    kept = np.asarray(ppc["internal"]["branch_is"], dtype=bool)
+    sources = [one for one, mine in zip(_sources(net), kept, strict=True) if mine]
+    extra = {key: np.real(np.broadcast_to(ppc.get(f"branch_{key}", 0.0), len(rows))) for key in EXTRA}
+    if np.any(extra["r_asym"]) or np.any(extra["x_asym"]):
+        at = int(np.argmax((extra["r_asym"] != 0) | (extra["x_asym"] != 0)))
+        raise InputError(f"{WHOSE}: {sources[at][0]} has another impedance in each direction, expected rft_pu = rtf_pu")
+    from_shunt = extra["g"] + 1j * np.real(rows[:, BR_B])
+    ends = np.real(rows[:, [F_BUS, T_BUS]]).astype(int)
+    tap = np.real(rows[:, TAP])
+    found = Circuit(
+        float(net.sn_mva),
+        node,
+        np.real(ppc["bus"][:, BASE_KV]),
+        np.real(ppc["bus"][:, GS]) - 1j * np.real(ppc["bus"][:, BS]),
+        *([one[i] for one in sources] for i in range(3)),
+        ends,
+        np.real(rows[:, BR_R]) + 1j * np.real(rows[:, BR_X]),
+        np.stack([from_shunt, from_shunt + extra["g_asym"] + 1j * extra["b_asym"]], axis=1) / 2,
+        np.where(tap == 0, 1.0, tap),
+        np.real(rows[:, SHIFT]),
+        _inner(net, node, ends, sources),
+        notes,
+    )
+    _refuse_phase_shifters(net, found)
+    return found
+
+
+EXTRA = ("g", "g_asym", "b_asym", "r_asym", "x_asym")
+
+
+def _sources(net: Any) -> list[tuple[str, str, Any]]:
+    """(name, table, element) of every row of pandapower's branch table, in its order."""
+    found = [(f"line {i}", "line", i) for i in net.line.index]
+    found += [(f"trafo {i}", "trafo", i) for i in net.trafo.index]
+    found += [(f"trafo3w {i} {side}", f"trafo3w {side}", i) for side in SIDES for i in net.trafo3w.index]
+    found += [(f"impedance {i}", "impedance", i) for i in net.impedance.index]
+    bridged = np.asarray(net.get("_impedance_bb_switches", np.zeros(len(net.switch))), dtype=bool)
+    return found + [(f"switch {i}", "switch", i) for i in net.switch.index[bridged]]
+
+
+def _inner(net: Any, node: dict[int, int], ends: np.ndarray, sources: list[tuple[str, str, Any]]) -> dict[int, str]:
+    """Names of nodes that are no bus: star points of transformers and open ends."""
+    found, buses = {}, set(node.values())
+    stars = net["_pd2ppc_lookups"].get("aux", {}).get("trafo3w", [])
+    lookup = net["_pd2ppc_lookups"]["bus"]
+    for index, star in zip(net.trafo3w.index, stars, strict=False):
+        found[int(lookup[star])] = f"trafo3w {index} star"
+    for pair, (name, _, _) in zip(ends, sources, strict=True):
+        for at in map(int, pair):
+            if at not in buses and at not in found:
+                found[at] = f"{name} open end"
+    return found
+
+
+def _refuse_phase_shifters(net: Any, found: Circuit) -> None:
+    nominal = {"trafo": "shift_degree", "trafo3w mv": "shift_mv_degree", "trafo3w lv": "shift_lv_degree"}
+    for name, table, element, shift in zip(found.names, found.table, found.element, found.shift_degree, strict=True):
+        group = float(net[table.split()[0]].at[element, nominal[table]]) if table in nominal else 0.0
+        refuse_phase_shift(name, float(shift), group)
