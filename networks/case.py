@@ -204,12 +204,13 @@ class Case:
                     f"{self.folder.path}: network '{network.name}' has no hub on it; add one, or remove it"
                 )
         for agent in self.table.agent:
-            self._check_bus(f"agent '{agent.name}': bus", agent.bus, agent.network, self.feeders[agent.network].nodes)
+            known = self.feeders[agent.network].bus_names
+            self._check_bus(f"agent '{agent.name}': bus", agent.bus, agent.network, known)
         for network in self.folder.supplied:
             what, known = f"network '{network.name}': upstream_bus", self.grids[network.upstream].buses
             self._check_bus(what, network.upstream_bus, network.upstream, known)
         for network in self.folder.distribution:
-            what, known = f"network '{network.name}'", self.feeders[network.name].nodes
+            what, known = f"network '{network.name}'", self.feeders[network.name].bus_names
             for support in network.reactive_support:
                 self._check_bus(f"{what}: reactive_support: bus", support.bus, network.name, known)
 

@@ -112,6 +112,12 @@ class Feeder:
         return np.isfinite(self.v_max_pu)
 
     @property
+    def bus_names(self) -> tuple[str, ...]:
+        """Names that a community may be connected at: of nodes that are buses, and their other names."""
+        found = (name for name, is_bus in zip(self.nodes, self.limited, strict=True) if is_bus)
+        return (*found, *self.aliases)
+
+    @property
     def root_base_pu(self) -> float:
         """Voltage magnitude at the root per unit of its base_kv."""
         return float(self.slack_voltage_pu / self.base_per_nominal[0])

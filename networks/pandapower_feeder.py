@@ -26,6 +26,7 @@ from networks.pandapower_refusals import refuse_elements
 from networks.pandapower_tables import explained, open_network
 from networks.radial import listed
 
+NO_LIMIT_PU = 2.0
 SAME = 1e-9
 """Relative difference of voltages that parallel transformers may have before a current circulates."""
 
@@ -188,9 +189,13 @@ def _nodes(
 
 
 def _limits(net: Any, found: Circuit) -> dict[int, tuple[float, float]]:
-    """{node: (lowest, highest) voltage per unit} of nodes that are buses; NaN where no bus states one."""
+    """{node: (lowest, highest) voltage per unit} of nodes that are buses; NaN where no bus states one.
+
+    0 and 2 pu are what pandapower's optimal power flow takes for no limit.
+    """
     buses = Elements(net, "bus")
-    columns = (buses.numbers(key, np.nan) for key in ("min_vm_pu", "max_vm_pu"))
+    lowest, highest = (buses.numbers(key, np.nan) for key in ("min_vm_pu", "max_vm_pu"))
+    columns = np.where(lowest > 0, lowest, np.nan), np.where(highest < NO_LIMIT_PU, highest, np.nan)
     limits: dict[int, tuple[float, float]] = {}
     for bus, lower, upper in zip(buses.index, *columns, strict=True):
         if int(bus) in found.node:

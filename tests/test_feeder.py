@@ -93,9 +93,26 @@ def test_ac_check_measures_an_error_that_was_put_in():
     assert (found.max_loss_error, found.total_loss_error) == pytest.approx((0.01, 0.01), abs=EXACT)
 
 
-@pytest.mark.parametrize("quantity", ["p_mw", "q_mvar", "current_sq_pu", "w", "root_p_mw", "root_q_mvar"])
-def test_affine_flow_is_the_exact_flow_and_its_derivative(quantity):
+def with_admittances(feeder):
+    """Shunts at nodes, the root among them, charging of branches, and another nominal voltage than the base."""
+    nodes, branches = np.arange(33), np.arange(32)
+    return replace(
+        feeder,
+        shunt_p_mw=np.where(nodes % 5 == 0, 0.02, 0.0),
+        shunt_q_mvar=np.where(nodes % 4 == 0, -0.1, 0.0),
+        sending_shunt_mva=np.where(branches % 3 == 0, 0.004 - 0.05j, 0),
+        receiving_shunt_mva=np.where(branches % 3 == 0, 0.001 - 0.04j, 0),
+        nominal_kv=feeder.base_kv / 1.03,
+    )
+
+
+@pytest.mark.parametrize("loads", ["none", "constant", "in time"])
+@pytest.mark.parametrize("quantity", ["p_mw", "q_mvar", "current_sq_pu", "w", "w_above", "root_p_mw", "root_q_mvar"])
+def test_affine_flow_is_the_exact_flow_and_its_derivative(quantity, loads):
+    """loads: admittances that the feeder has, and loads of constant impedance that follow a profile."""
     feeder = bundled("ieee33", 1.02)
+    feeder = feeder if loads == "none" else with_admittances(feeder)
+    shunt = feeder.shunt_mva * np.array([[1.0], [1.4]]) if loads == "in time" else None
     p, q = random_consumption(feeder, periods=2)
     taken = [
         Withdrawal(7, np.arange(2), 1.0, 0.3),
@@ -109,15 +126,16 @@ def test_affine_flow_is_the_exact_flow_and_its_derivative(quantity):
         for k, one in enumerate(taken):
             total[0][:, one.node] += one.p_share * u[:, k]
             total[1][:, one.node] += one.q_share * u[:, k]
-        return Sweep(feeder).run(*total)
+        return Sweep(feeder).run(*total, shunt)
 
     def read(flow):
         point = OperatingPoint.of_flow(flow)
         of = {"p_mw": point.branch_p_mw, "q_mvar": point.branch_q_mvar, "current_sq_pu": flow.current_sq_pu}
         of |= {"w": 100 * (point.v_sq_pu[:, 1:] - 1), "root_p_mw": point.root_p_mw[:, None]}
+        of |= {"w_above": 100 * (point.v_sq_pu[:, feeder.parent] - 1)}
         return of.get(quantity, point.root_q_mvar[:, None])
 
-    affine = getattr(DistFlow(feeder, taken, p, q).at(OperatingPoint.of_flow(exact(u))), quantity)
+    affine = getattr(DistFlow(feeder, taken, p, q, shunt).at(OperatingPoint.of_flow(exact(u))), quantity)
     assert np.abs(affine.at(u) - read(exact(u))).max() < EXACT
     step = 1e-5
     for k in range(3):
@@ -125,6 +143,51 @@ def test_affine_flow_is_the_exact_flow_and_its_derivative(quantity):
         moved[k] = step
         slope = (read(exact(u + moved)) - read(exact(u - moved))) / (2 * step)
         assert np.abs(affine.slope[:, :, k] - slope).max() < SLOPE * max(1.0, np.abs(slope).max())
+
+
+def test_sweep_and_pandapower_agree_with_admittances():
+    feeder = with_admittances(bundled("ieee33", 1.02))
+    p, q = random_consumption(feeder, periods=2)
+    shunt = feeder.shunt_mva * np.array([[1.0], [1.4]])
+    flow, check = Sweep(feeder).run(p, q, shunt), ac_flow(feeder, p, q, shunt)
+    assert np.abs(flow.voltage_pu) == pytest.approx(check.voltage_pu, abs=EXACT)
+    for key in ("losses_mw", "current_pu", "root_p_mw", "root_q_mvar"):
+        assert getattr(flow, key) == pytest.approx(getattr(check, key), abs=1e-8)
+    consumed = p.sum(axis=1) + (shunt.real * np.abs(flow.v_sq_pu)).sum(axis=1)
+    assert flow.root_p_mw == pytest.approx(consumed + flow.losses_mw, abs=EXACT)
+
+
+def test_a_line_with_charging_is_solved_by_hand():
+    """Nothing behind it: V = 1 / (1 + z y / 2), and the sending end carries y / 2 (1 + V)."""
+    branch = FeederBranch("ab", "a", "b", 0.01, 0.02, 1.0, -0.5j, -0.5j)
+    feeder = feeder_from_tables("two", "a", [FeederNode("a"), FeederNode("b")], [branch])
+    flow = Sweep(feeder).run(np.zeros((1, 2)), np.zeros((1, 2)))
+    expected = 1 / (1 + (0.01 + 0.02j) * 0.5j)
+    assert flow.voltage_pu[0, 1] == pytest.approx(expected, abs=EXACT)
+    assert flow.losses_mw[0] == pytest.approx(0.01 * abs(0.5 * expected) ** 2, abs=EXACT)
+    assert flow.current_pu[0, 0] == pytest.approx(0.5 * abs(1 + expected), abs=EXACT)
+
+
+def parallel(*rows):
+    nodes = [FeederNode("a"), FeederNode("b", 2.0, 1.0)]
+    return feeder_from_tables("f", "a", nodes, [FeederBranch(name, *ends, *rest) for name, ends, *rest in rows])
+
+
+def test_parallel_branches_share_the_current_by_their_impedances():
+    """Two of 0.02 and 0.04 carry 2/3 and 1/3: the first reaches its limit of 1 at 1.5, the other its 0.6 at 1.8."""
+    feeder = parallel(("x", "ab", 0.0, 0.02, 1.0), ("y", "ba", 0.0, 0.04, 0.6))
+    assert feeder.branches == ("x + y",) and feeder.x_pu[0] == pytest.approx(0.04 / 3)
+    assert feeder.i_max_pu[0] == pytest.approx(1.5)
+    flow = Sweep(feeder).run(feeder.load_p_mw[None], feeder.load_q_mvar[None])
+    assert flow.current_pu[0, 0] == pytest.approx(np.sqrt(flow.current_sq_pu[0, 0]), abs=EXACT)
+    assert feeder.notes == ("x, y are parallel: they are one branch",)
+
+
+def test_rows_of_branches_may_be_parallel_three_times_and_have_no_impedance():
+    three = parallel(("x", "ab", 0.01, 0.03), ("y", "ab", 0.01, 0.03), ("z", "ab", 0.01, 0.03, 0.5))
+    assert three.r_pu[0] == pytest.approx(0.01 / 3) and three.i_max_pu[0] == pytest.approx(1.5)
+    none = parallel(("x", "ab", 0.0, 0.0, 0.7), ("y", "ab", 0.01, 0.03, 0.1))
+    assert none.r_pu[0] == none.x_pu[0] == 0 and none.i_max_pu[0] == pytest.approx(0.7)
 
 
 def test_order_of_the_tables_does_not_matter():
@@ -182,6 +245,7 @@ def test_other_input_errors():
     [
         ("r_ohm", "r", "column 'r_ohm' is missing"),
         ("0.4930", "abc", None),
+        ("0.2511,0.0,", "0.2511,,", "line 3: b_siemens is empty, expected a value"),
         ("0.493,", "abc,", "branch.csv: line 3: r_ohm is 'abc', expected a finite number"),
         (",0,0,210.36", ",2,0,210.36", "line 2: tie is '2', expected 0 or 1"),
     ],
@@ -195,3 +259,50 @@ def test_csv_errors_name_file_line_and_column(tmp_path, old, new, words):
         return
     with pytest.raises(InputError, match=words):
         read_feeder_csv(tmp_path)
+
+
+def ieee33_with(folder, edits):
+    for name in ("bus.csv", "branch.csv"):
+        text = (grid_folder("ieee33") / name).read_text()
+        for old, new in edits.get(name, ()):
+            assert old in text
+            text = text.replace(old, new)
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_the_charging_of_a_branch_in_a_csv_file_counts(tmp_path):
+    """Half of b at each end: b V^2 / 2 = 0.002 x 12.66^2 / 2 Mvar."""
+    feeder = read_feeder_csv(ieee33_with(tmp_path, {"branch.csv": [("0.493,0.2511,0.0,", "0.493,0.2511,0.002,")]}))
+    expected = -0.5j * 0.002 * 12.66**2
+    assert feeder.sending_shunt_mva[1] == feeder.receiving_shunt_mva[1] == pytest.approx(expected)
+    assert np.count_nonzero(feeder.sending_shunt_mva) == 1
+
+
+@pytest.mark.parametrize(
+    ("edits", "words"),
+    [
+        ({"branch.csv": [("b_siemens", "g_siemens"), ("0.2511,0.0,", "0.2511,0.002,")]}, "line 3: column 'g_siemens'"),
+        ({"bus.csv": [("V_base_case_pu", "Bs_Mvar")]}, "line 2: column 'Bs_Mvar' is not known, but looks as if it"),
+        ({"bus.csv": [("2,PQ", "2,PV")]}, "line 3: type is 'PV', expected 'slack' or 'PQ'"),
+        ({"branch.csv": [("0.0922,0.047", "-0.0922,0.047")]}, "'branch 1': r_pu is -0.00057"),
+    ],
+)
+def test_a_csv_column_that_changes_physics_is_not_ignored(tmp_path, edits, words):
+    with pytest.raises(InputError, match=words):
+        read_feeder_csv(ieee33_with(tmp_path, edits))
+
+
+def test_other_unknown_csv_columns_are_noted(tmp_path):
+    edits = {"bus.csv": [("Va_base_case_deg", "owner")], "branch.csv": [("b_siemens", "g_siemens")]}
+    feeder = read_feeder_csv(ieee33_with(tmp_path, edits))
+    assert len(feeder.notes) == 2 and feeder.notes[0].endswith("bus.csv: columns that are not used: owner")
+
+
+def test_nodes_of_nearly_no_impedance_between_are_one_in_voltage(tmp_path):
+    feeder = read_feeder_csv(ieee33_with(tmp_path, {"branch.csv": [("0.0922,0.047", "0.0,1e-7")]}))
+    assert feeder.r_pu[0] == feeder.x_pu[0] == 0
+    voltage = Sweep(feeder).run(feeder.load_p_mw[None], feeder.load_q_mvar[None]).voltage_pu[0]
+    assert voltage[0] == pytest.approx(voltage[1], abs=EXACT)
+    found = ac_flow(feeder, feeder.load_p_mw[None], feeder.load_q_mvar[None])
+    assert found.voltage_pu[0] == pytest.approx(np.abs(voltage), abs=EXACT)
