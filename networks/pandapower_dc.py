@@ -52,6 +52,8 @@ NEEDED = {
     "gen": ("bus",),
 }
 """Cells without which an element in service means nothing to a DC power flow."""
+RATINGS = ("max_i_ka",)
+"""Columns that may be empty as a whole: the network has no ratings then."""
 F_BUS, T_BUS, BR_X, TAP, SHIFT = 0, 1, 3, 8, 9
 PD, GS, BUS_TYPE = 2, 4, 1
 ISOLATED = 4
@@ -100,9 +102,10 @@ def _refuse(net: Any) -> None:
         elements = getattr(net, table, None)
         if elements is None or len(elements) == 0:
             continue
+        none_given = {key for key in RATINGS if key in elements.columns and elements[key].isna().all()}
         for index, row in active(net, table):
             for column in columns:
-                if column in elements.columns:
+                if column in elements.columns and column not in none_given:
                     _check_cell(table, index, column, row[column])
         if "in_service" in elements.columns and elements["in_service"].isna().any():
             index = elements.index[elements["in_service"].isna()][0]
