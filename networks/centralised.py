@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from admm import SolverError
+from admm import InfeasibleError, SolverError
 from admm.couplings import Layout
 from networks.case import Case, CaseAgent
 from networks.flow_agent import FlowAgent
 from networks.flow_program import FlowProgram
-from subproblems import QuadraticProgram
+from subproblems import QPAgent, QuadraticProgram
+from subproblems.conflict import find_conflict, in_numbers
 from subproblems.monolithic import MonolithicSolution, solve_monolithic
 
 EXACT = 0.02
@@ -44,10 +45,17 @@ def solve_centralised(
     agents: others than the case's own, with the same couplings.
     """
     began = time.perf_counter()
-    programs, operators = _programs(case, agents or {name: case.build_agent(name) for name in case.agents})
+    agents = agents or {name: case.build_agent(name) for name in case.agents}
+    programs, operators = _programs(case, agents)
     corrections = 0
     while corrections <= MOST_CORRECTIONS:
-        solution = solve_monolithic(programs, case.couplings)
+        try:
+            solution = solve_monolithic(programs, case.couplings)
+        except InfeasibleError as error:
+            for agent in agents.values():
+                if isinstance(agent, QPAgent):
+                    agent.conflict = find_conflict(agent.qp)
+            raise in_numbers(error, agents) from None
         broken = [operator for operator in operators.values() if operator.add_rows(solution.x[operator.name])]
         if not broken:
             worst = max((operator.correct(solution.x[operator.name]) for operator in operators.values()), default=0.0)

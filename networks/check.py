@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from admm import InputError, Question
+from admm import InfeasibleError, InputError, Question
 from admm.couplings import Layout
 from admm.run import check_answer
 from networks.base_load import BaseLoad
@@ -14,6 +14,7 @@ from networks.case import Case
 from networks.market.day import check_market_case
 from networks.market.rules import Clock
 from networks.market.uncertainty import Uncertainty
+from subproblems.conflict import in_numbers
 
 START_PENALTY = 0.4
 ACCURACY = 1e-4
@@ -49,5 +50,8 @@ def check_agents(case: Case) -> Iterator[str]:
         zero = np.zeros(boundary.size)
         penalty = START_PENALTY * boundary.price_scale / boundary.scale
         answer = agent.answer(Question(iteration=1, price=zero, reference=zero, penalty=penalty, accuracy=ACCURACY))
-        check_answer(name, answer, boundary.size)
+        try:
+            check_answer(name, answer, boundary.size)
+        except InfeasibleError as error:
+            raise in_numbers(error, {name: agent}) from None
         yield f"{name:24} {boundary.size:5d} boundary values, answers in {1e3 * answer.solve_seconds:.0f} ms"

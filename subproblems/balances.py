@@ -60,6 +60,7 @@ def add_gas_boundary(builder: Builder, flow: Flow, limit_kw: float, periods: int
         unit="MW",
         scale=size_kw / KW_PER_MW,
         bound_name=f"{CONNECTION}: gas connection limit",
+        shown=("kW", KW_PER_MW),
     )
     tie(builder, "gas balance", gas, flow.terms, flow.constant_kw, size_kw)
     return GasConnection(gas, limit_kw, size_kw)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,18 @@ class Builder:
 
     Names must be unique. Units are those of the names; a variable's `scale` is its nominal size.
     initial_states: {name of a state's block: its value before the first period}, where it is not the devices' own.
-    stays: the errors of stays, asked for fleet/class.
+    stays: the errors of stays, asked for fleet/class. times: the start of each period, for messages.
     Raises InputError where one of these values is not finite.
     """
 
     def __init__(
-        self, name: str, initial_states: Mapping[str, float] | None = None, stays: Stays | None = None
+        self,
+        name: str,
+        initial_states: Mapping[str, float] | None = None,
+        stays: Stays | None = None,
+        times: Sequence[str] = (),
     ) -> None:
+        self.times = tuple(times)
         self.name, self.stays = name, stays or as_announced
         self._initial_states = dict(initial_states or {})
         self._states: list[str] = []
@@ -72,14 +78,15 @@ class Builder:
         unit: str,
         scale: Any = 1.0,
         bound_name: str | None = None,
+        shown: tuple[str, float] | None = None,
     ) -> Block:
         """Add `length` variables; lower and upper are scalars or arrays (length,).
 
-        bound_name: the words for the bounds in messages, such as "battery: charging power limit".
+        bound_name: the words for the bounds in messages, such as "battery: charging power limit". shown: see `Block`.
         """
         if name in self._variables:
             raise InputError(f"{self.name}: two blocks of variables are called '{name}'")
-        block = Block(name, self.size, length, unit)
+        block = Block(name, self.size, length, unit, shown=shown)
         self._variables[name] = block
         self._bounds.append((self._spread(name, lower, length), self._spread(name, upper, length)))
         self._scales.append(self._spread(name, scale, length))
@@ -126,6 +133,18 @@ class Builder:
         self._row_bounds.append((bounds[0], bounds[1], bounds[2]))
         return block
 
+    def describe(
+        self,
+        rows: str,
+        fixed: Mapping[str, np.ndarray] | None = None,
+        unit: str = "",
+        shown: tuple[str, float] | None = None,
+        implied: bool = False,
+    ) -> None:
+        """Say of rows what messages should: see `Block`. fixed: {what has no choice: kW, (length,)}."""
+        pairs = tuple((name, tuple(kw.tolist())) for name, kw in (fixed or {}).items())
+        self._rows[rows] = replace(self._rows[rows], unit=unit, fixed=pairs, shown=shown, implied=implied)
+
     def cost(self, block: Block, linear: Any = 0.0, quadratic: Any = 0.0) -> None:
         """Add linear * x + quadratic * x^2 for every entry (EUR per unit, EUR per unit squared)."""
         self._linear[self._index(block)] += self._spread(block.name, linear, block.length)
@@ -168,6 +187,7 @@ class Builder:
             variable_scale=np.concatenate(self._scales),
             row_scale=scale,
             name=self.name,
+            times=self.times,
         )
 
     def _bounded(self) -> list[tuple[Block, int]]:
@@ -184,7 +204,7 @@ class Builder:
         for block, start in self._bounded():
             index = self._index(block)
             bounds.append((*self._bounds[index], self._scales[index]))
-            rows.append(Block(self._bound_names[block.name], start, block.length, block.unit))
+            rows.append(Block(self._bound_names[block.name], start, block.length, block.unit, shown=block.shown))
         return bounds, rows
 
     def _hessian(self, n: int) -> sp.csc_matrix:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -26,7 +26,7 @@ from subproblems.devices import AnyDevice, Resolver
 from subproblems.devices.attributes import Attributes, number
 from subproblems.ev_error import Stays
 from subproblems.horizon import Horizon
-from subproblems.port import ELECTRICITY, GAS, Flow, Port, join, terms_of
+from subproblems.port import ELECTRICITY, GAS, HEAT, Flow, Port, join, terms_of
 from subproblems.quadratic_program import Block, QuadraticProgram
 
 
@@ -95,6 +95,8 @@ class EmissionFactors:
 RESERVED = (CONNECTION, "objective_eur")
 """Names in result files that no device may have: the meter, and the community's cost."""
 KG_PER_T = 1000.0
+BALANCES = {ELECTRICITY: f"{CONNECTION}: power balance", GAS: f"{CONNECTION}: gas balance", HEAT: "heat balance"}
+"""The rows of each carrier's balance."""
 
 
 def compile_community(
@@ -117,7 +119,8 @@ def compile_community(
     stays: how stays of electric vehicles differ from the file, asked for fleet/class; they change bounds only.
     Raises InputError, beginning with the community's name, where the data do not fit the horizon.
     """
-    builder, limit_kw = Builder(name, initial_states, stays), community.gas_limit_kw()
+    builder = Builder(name, initial_states, stays, horizon.time_utc())
+    limit_kw = community.gas_limit_kw()
     try:
         product_periods = community.product_periods(horizon)
         ports = [device.add(builder, horizon, series, product_periods) for device in community.devices]
@@ -140,9 +143,19 @@ def compile_community(
         fence = replace(fence, gas=gas)
     add_heat_balance(fence)
     add_call_balances(fence)
+    _describe_balances(builder, community, ports)
     if factors is not None:
         _add_emissions(builder, blocks, sizes_mw, factors, horizon.hours)
     return builder.build()
+
+
+def _describe_balances(builder: Builder, community: Community, ports: Sequence[Port]) -> None:
+    """Say for messages what each balance contains that has no choice."""
+    for carrier, rows in BALANCES.items():
+        pairs = zip(community.devices, ports, strict=True)
+        fixed = {device.name: port.flows[carrier].constant_kw for device, port in pairs if carrier in port.flows}
+        if fixed:
+            builder.describe(rows, {name: kw for name, kw in fixed.items() if kw.any()}, unit="kW")
 
 
 def _nothing(horizon: Horizon, gas_limit_kw: float | None) -> Port:
@@ -209,9 +222,10 @@ def _add_connection_rows(
     """
     p, periods = blocks["p_mw"], blocks["p_mw"].length
     most, least = community.import_limit_kw / KW_PER_MW, -community.export_limit_kw / KW_PER_MW
-    sides = (("import", "down", 1.0, -np.inf, most), ("export", "up", -1.0, least, np.inf))
+    sides = (("import", "down", 1.0, -np.inf, most), ("export", "up", -1.0, least, np.inf))  # sign: what a limit counts
     for limit, direction, sign, lower, upper in sides:
         for lag, words in lags(periods, product_periods):
             terms = [(p, later(periods, lag)), (blocks[f"flex_{direction}_mw"], sign * begin(periods, lag))]
             rows = f"{CONNECTION}: {limit} limit with {direction} flexibility called{words}"
             builder.rows(rows, terms, lower, upper, scale=scale)
+            builder.describe(rows, unit="MW", shown=("kW", sign * KW_PER_MW))

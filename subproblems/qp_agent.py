@@ -27,6 +27,7 @@ from admm.interfaces import Names, check_question_fits
 from admm.memory.joint import Joint
 from subproblems.bound import safe_bound
 from subproblems.box import Box, outer_box
+from subproblems.conflict import Conflict, find_conflict
 from subproblems.equilibrate import sizes
 from subproblems.infeasibility import explain
 from subproblems.lead_model import LeadModel
@@ -52,7 +53,7 @@ class QPAgent:
     solver: "osqp" or "piqp". shares_cost: whether answers carry the cost, and where the question has no
     penalty the bound, as one scalar each. x: the schedule behind the latest answer to a question with a
     penalty; until there is one, behind the latest answer. resumable: whether answers follow from `snapshot` alone, as
-    they do from the first one on.
+    they do from the first one on. conflict: why there is no answer, in the owner's numbers; no number of it is told.
     """
 
     def __init__(self, qp: QuadraticProgram, solver: str = "osqp", shares_cost: bool = True) -> None:
@@ -64,6 +65,7 @@ class QPAgent:
             raise InputError(f"{qp.name}: shares_cost is {shares_cost!r}, expected True or False")
         self.qp, self.solver_name, self.shares_cost = qp, solver, shares_cost
         self.x: np.ndarray | None = None
+        self.conflict: Conflict | None = None
         self._boundary: AgentBoundary | None = None
         self._revised = self.resumable = False
 
@@ -157,7 +159,7 @@ class QPAgent:
             self._solver, self._flat_solver = _telling(self._solver), _telling(self._flat_solver)
         solver = self._solver_for(question.penalty, numbers)
         found = solver.solve(numbers, INNER_SHARE * question.accuracy)
-        if found.status is AnswerStatus.FAILED and solver is self._solver:
+        if self._is_doubtful(found, question) and solver is self._solver:
             self._flat_solver = self._flat_solver or _make_solver(FLAT_SOLVERS[self.solver_name], numbers)
             found = self._flat_solver.solve(
                 numbers, INNER_SHARE * question.accuracy
@@ -206,6 +208,14 @@ class QPAgent:
         self._solver = self._solver or _make_solver(SOLVERS[self.solver_name], numbers)
         return self._solver
 
+    def _is_doubtful(self, found: SolverAnswer, question: Question) -> bool:
+        """Whether the other solver should be asked: steps that end nowhere, a cost that is said to fall without end,
+        limits that are said to contradict each other and do not."""
+        if found.status is AnswerStatus.INFEASIBLE and self.qp.times and not np.isinf(question.penalty).any():
+            self.conflict = find_conflict(self.qp)
+            return self.conflict is None
+        return found.status in (AnswerStatus.FAILED, AnswerStatus.UNBOUNDED)
+
     def _numbers(self, question: Question) -> Numbers:
         scale, pinned = self._s[self._at], np.isinf(question.penalty)
         penalty = np.where(pinned, 0.0, question.penalty)
@@ -233,6 +243,8 @@ class QPAgent:
         reason = found.reason
         if found.status is AnswerStatus.INFEASIBLE and found.certificate is not None:
             reason = explain(self.qp, found.certificate[: self.qp.l.size])
+        if found.status is AnswerStatus.INFEASIBLE and self.conflict is not None:
+            reason = self.conflict.public_words()
         nothing = np.zeros(self._at.size)
         return Answer(nothing, found.status, reason, solve_seconds=seconds, inner_iterations=found.iterations)
 

@@ -27,13 +27,20 @@ CONVEXITY_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Block:
-    """A named run of variables or rows. unit: of each entry. periods: what each stands for, where not all are there."""
+    """A named run of variables or rows. unit: of each entry. periods: what each stands for, where not all are there.
+
+    fixed: of the rows of a balance, {what has no choice: kW an entry} as pairs. shown: in messages, another unit and
+    how much of it one of the unit is; below 0 where it counts the other way. implied: rows that follow from others.
+    """
 
     name: str
     start: int
     length: int
     unit: str = ""
     periods: tuple[int, ...] | None = None
+    fixed: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    shown: tuple[str, float] | None = None
+    implied: bool = False
 
     @property
     def entries(self) -> slice:
@@ -47,6 +54,7 @@ class QuadraticProgram:
     boundary: {(coupling, quantity): positions (periods,)} of the variables that are boundary values.
     constant: EUR. variable_scale (n,) and row_scale (m,): nominal size of each variable and of each
     row's value; a solver works with x / variable_scale and Ax / row_scale, so tolerances are per unit.
+    times: the start of each period in words, for messages; none where they are not known.
     Where not given, an agent finds sizes by itself (`subproblems.equilibrate`).
     """
 
@@ -62,6 +70,7 @@ class QuadraticProgram:
     variable_scale: np.ndarray | None = None
     row_scale: np.ndarray | None = None
     name: str = field(default="quadratic program")
+    times: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731

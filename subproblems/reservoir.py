@@ -189,7 +189,9 @@ def _add_balance(builder: Builder, reservoir: Reservoir, state: Block, legs: Map
     right = reservoir.drift.copy()
     right[0] += reservoir.keep[0] * reservoir.initial
     terms: list[Term] = [(state, step), *((legs[leg.name], -leg.change) for leg in reservoir.legs)]
-    builder.rows(f"{reservoir.label}: {reservoir.state_words} balance", terms, right, right, scale=reservoir.scale)
+    rows = f"{reservoir.label}: {reservoir.state_words} balance"
+    builder.rows(rows, terms, right, right, scale=reservoir.scale)
+    builder.describe(rows, unit=reservoir.unit)
 
 
 def _add_flexibility(
@@ -272,7 +274,9 @@ def _state_rows(strain: Strain, state: Block, product_periods: int) -> None:
         moved = sp.diags_array(drift_of_state(reservoir.keep, effect, lag)) @ begin(periods, lag)
         terms = [(state, later(periods, lag)), (strain.block, -moved if lowers else moved)]
         bounds = (floor[lag:], np.inf) if lowers else (-np.inf, ceiling[lag:])
-        strain.builder.rows(strain.rows_name(reservoir.state_words, words), terms, *bounds, scale=reservoir.scale)
+        rows = strain.rows_name(reservoir.state_words, words)
+        strain.builder.rows(rows, terms, *bounds, scale=reservoir.scale)
+        strain.builder.describe(rows, unit=reservoir.unit, implied=True)
 
 
 def simultaneous(solution: Mapping[str, np.ndarray], tolerance_kw: float = 0.1) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from admm import (
+    InfeasibleError,
     InputError,
     OutputError,
     Progress,
@@ -54,6 +55,7 @@ from admm.transcript import Transcript
 from admm.whole_file import mark_of
 from admm.words import closing_words
 from networks.case import SIGNS, Case, CaseAgent, load_case
+from subproblems.conflict import in_numbers, say_own_conflict
 
 LAUNCHER_EXPECTED = "expected a program and its arguments, such as 'mpirun -n 4', that starts what stands after them"
 
@@ -124,6 +126,7 @@ def _coordinate(
     given: argparse.Namespace, transport: Transport, out: OutputFolder, lock: FolderLock
 ) -> tuple[Case, Checkpoints, Result | None, dict[str, Any]]:
     """The run and this rank's report of it; the result is rank 0's."""
+    agents: Mapping[str, CaseAgent] = {}
     try:
         case, settings, agents = _prepare(given, transport, out, lock)
         kept = checkpoints_of(case, given, out)
@@ -131,11 +134,15 @@ def _coordinate(
             result = _drive(case, given, settings, agents, transport, out, kept)
         else:
             result = solve(agents, case.couplings, settings, transport, kept)
+            if not transport.has_result:
+                say_own_conflict(agents)
         out.run_id = transport.run_id
         return case, kept, result, finish_agents(case, agents, out) if transport.has_result else {}
     except TielineError as error:
         with suppress(TransportError):  # what ended the run is what counts
             _hand_in(transport, {"error": public_words(error)})
+        if isinstance(error, InfeasibleError):
+            raise in_numbers(error, agents) from None
         raise
 
 

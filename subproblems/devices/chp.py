@@ -96,6 +96,7 @@ class CHP(Device):
         rows = f"{self.name}: ramp limit"
         if periods > 1:
             builder.rows(rows, [(power, change)], -most_kw, most_kw, scale=self.rated_kw)
+            builder.describe(rows, unit="kW a period")
         for direction, awards, sign in (("up", port.up, 1.0), ("down", port.down, -1.0)):
             for award in awards:
                 begun = sign * sp.eye_array(periods, format="csr")[1:]
