@@ -205,8 +205,9 @@ class Nonlinear:
                 behind[parent - 1, b] = upstream[b, parent - 1] = 1.0
         at_root = (feeder.parent == 0).astype(float)
         root_v = feeder.root_base_pu**2
-        if (model.shunt_mva + feeder.branch_shunt_mva).any():
-            raise admm.InputError(f"feeder '{feeder.name}': this model knows no admittances at nodes")
+        if feeder.branch_shunt_mva.any() and np.isfinite(feeder.i_max_pu).any():
+            raise admm.InputError(f"feeder '{feeder.name}': this model limits no currents of branches that charge")
+        admittance = np.broadcast_to(model.shunt_mva + feeder.branch_shunt_mva, model.load_p_mw.shape).T
         lossless = np.linalg.inv(np.eye(branches) - behind)
         first_p, first_q = (lossless @ self.at_start(drawn)[1:] for drawn in (drawn_p, drawn_q))
         first_v = root_v - 2 * lossless.T @ (r * first_p + x * first_q)
@@ -218,13 +219,14 @@ class Nonlinear:
         low, high = ((limit[1:, None]) ** 2 for limit in limits)
         v = self.variables(f"{name}.v", branches, periods, low, high, first_v)
         sending = _sparse(upstream) @ v + root_v * at_root[:, None] @ np.ones((1, periods))
-        self.hold(p - _sparse(behind) @ p - r * current - drawn_p[1:, :])
-        self.hold(q - _sparse(behind) @ q - x * current - drawn_q[1:, :])
+        self.hold(p - _sparse(behind) @ p - r * current - drawn_p[1:, :] - admittance.real[1:] * v)
+        self.hold(q - _sparse(behind) @ q - x * current - drawn_q[1:, :] - admittance.imag[1:] * v)
         self.hold(v - sending + 2 * (r * p + x * q) - (r**2 + x**2) * current)
         self.hold(current * sending - p**2 - q**2, 0.0, np.inf if self.relaxed else 0.0)
         self.excess.append(casadi.mmax(r * (current - (p**2 + q**2) / sending)))
         root_p, root_q = (
-            _sparse(at_root[None, :]) @ flow + drawn[0, :] for flow, drawn in ((p, drawn_p), (q, drawn_q))
+            _sparse(at_root[None, :]) @ flow + drawn[0, :] + own[[0]] * root_v
+            for flow, drawn, own in ((p, drawn_p, admittance.real), (q, drawn_q, admittance.imag))
         )
         if np.isfinite(model.substation_limit_mva):
             self.hold(root_p**2 + root_q**2, -np.inf, model.substation_limit_mva**2)

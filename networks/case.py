@@ -160,7 +160,8 @@ class Case:
 
     def _feeder_size_mw(self, network: DistributionTable) -> float:
         """Half of what is connected: fixed load at its peak and communities' connections."""
-        load = self.feeders[network.name].load_p_mw.sum() * network.load_scale
+        feeder = self.feeders[network.name]
+        load = (feeder.load_p_mw + feeder.z_load_p_mw).sum() * network.load_scale
         connected = sum(a.connection_kw for a in self.table.agent if a.network == network.name) / KW_PER_MW
         return 0.5 * float(load + connected)
 

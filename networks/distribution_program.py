@@ -35,6 +35,8 @@ CORRECT_ABOVE_PU, CORRECT_ABOVE_LOSS_SHARE = 1e-5, 1e-4
 """Errors at the operator's own answer above which the rows are moved."""
 FINAL_PU, FINAL_LOSS_SHARE = 4e-5, 8e-4
 """Errors at the communities' schedule at which `model_error` is 1: inside 5e-5 pu and 0.1 % of losses."""
+LEAST_V_SQ_PU = 1e-4
+"""Squared voltages that rows far from their operating point may give are at least this."""
 ACTIVATED_FACTOR = 5.0
 """How much wider the tolerances of the activated scenarios are."""
 
@@ -284,7 +286,7 @@ class DistributionProgram(FlowProgram):
         """The program's own flow at x."""
         flow, u = self.flows[scenario], x[self.scenarios[scenario].columns]
         root = np.full((self.model.periods, 1), self.model.feeder.root_base_pu**2)
-        v_sq = np.hstack([root, np.maximum(1 + flow.w.at(u) / 100, 0.0)])
+        v_sq = np.hstack([root, np.maximum(1 + flow.w.at(u) / 100, LEAST_V_SQ_PU)])
         root_p, root_q = flow.root_p_mw.at(u)[:, 0], flow.root_q_mvar.at(u)[:, 0]
         return OperatingPoint(flow.p_mw.at(u), flow.q_mvar.at(u), v_sq, root_p, root_q)
 

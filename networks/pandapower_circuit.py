@@ -32,7 +32,7 @@ NEEDED = {
 """Columns that may hold any number but not be empty."""
 ABOVE_0 = {
     "bus": ("vn_kv",),
-    "line": ("length_km", "parallel"),
+    "line": ("parallel",),
     "trafo": ("sn_mva", "vn_hv_kv", "vn_lv_kv", "vk_percent", "parallel"),
     "trafo3w": ("sn_hv_mva", "sn_mv_mva", "sn_lv_mva", "vn_hv_kv", "vn_mv_kv", "vn_lv_kv"),
     "impedance": ("sn_mva",),
@@ -105,7 +105,7 @@ def _check_numbers(tables: dict[str, Elements]) -> None:
         for column in columns:
             tables[name].above_0(column)
     tables["shunt"].numbers("vn_kv", default=1.0)
-    for name, columns in (("line", ("r_ohm_per_km", "x_ohm_per_km")), ("trafo", ("vkr_percent",))):
+    for name, columns in (("line", ("r_ohm_per_km", "x_ohm_per_km", "length_km")), ("trafo", ("vkr_percent",))):
         for column in columns:
             for index, number in zip(tables[name].index, tables[name].numbers(column), strict=True):
                 if number < 0:
@@ -155,6 +155,7 @@ def _in_service(net: Any, tables: dict[str, Elements]) -> Any:
     import pandas
 
     kept = copy.copy(net)
+    kept["_pd2ppc_lookups"] = copy.deepcopy(net.get("_pd2ppc_lookups", {}))  # pandapower writes there
     for name in list(kept.keys()):
         if name.startswith("res_"):
             kept[name] = kept[name].iloc[:0].copy() if isinstance(kept[name], pandas.DataFrame) else kept[name]

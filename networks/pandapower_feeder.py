@@ -122,7 +122,7 @@ def _generators_at_root(net: Any, found: Circuit, root: int) -> list[Power]:
     return [
         Power("gen", index, "constant", int(bus), complex(-p))
         for index, bus, p, slack in rows
-        if found.node.get(int(bus)) == root and not bool(slack)
+        if found.node.get(int(bus)) == root and (is_empty(slack) or not slack)
     ]
 
 

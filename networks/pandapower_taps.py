@@ -7,26 +7,30 @@ from typing import Any
 
 from admm import InputError
 from networks.pandapower_columns import WHOSE, Elements, is_empty
+from networks.radial import listed
 
 CHANGERS = ("Ratio", "Symmetrical", "Ideal")
 TABLE = ("voltage_ratio", "angle_deg")
 
 
 def ignored_taps(trafos: Elements) -> Iterator[str]:
-    """Name the taps that are not neutral and that pandapower does not apply."""
+    """Name the taps that are not neutral and that pandapower does not apply, a sentence for each reason."""
     for prefix in ("tap", "tap2"):
-        if not trafos.has(f"{prefix}_pos"):
-            continue
+        reasons: dict[str, list[str]] = {}
         columns = [trafos.cells(f"{prefix}_{key}") for key in ("pos", "neutral", "side", "changer_type")]
         tables = trafos.cells("tap_dependency_table")
         for name, position, neutral, side, changer, table in zip(trafos.named(), *columns, tables, strict=True):
             if is_empty(position) or is_empty(neutral) or float(position) == float(neutral) or _true(table):
                 continue
             if trafos.has(f"{prefix}_changer_type") and changer not in CHANGERS:
-                found = "changer_type is empty" if is_empty(changer) else f"changer_type is {changer!r}"
-                yield f"{name}: {prefix}_{found}, so {prefix}_pos {position:g} has no effect, as in pandapower"
+                why = "changer_type is empty" if is_empty(changer) else f"changer_type is {changer!r}"
             elif is_empty(side):
-                yield f"{name}: {prefix}_side is empty, so {prefix}_pos {position:g} has no effect, as in pandapower"
+                why = "side is empty"
+            else:
+                continue
+            reasons.setdefault(why, []).append(f"{name} ({prefix}_pos {float(position):g})")
+        for why, names in reasons.items():
+            yield f"{listed(names)}: {prefix}_{why}, so {prefix}_pos has no effect, as in pandapower"
 
 
 def check_taps(net: Any, trafos: Elements) -> None:

@@ -110,6 +110,29 @@ def _second_transformer(net: Any) -> None:
     pp.create_transformer_from_parameters(net, 0, 1, **{**TRAFO, "sn_mva": 10.0, "vk_percent": 9.0})
 
 
+def _open_transformer(net: Any) -> None:
+    """A second transformer under no load, and one of three windings with two of them open."""
+    low = pp.create_bus(net, 20.0)
+    trafo = pp.create_transformer_from_parameters(net, 0, low, **TRAFO)
+    pp.create_switch(net, low, trafo, "t", closed=False)
+    _three_windings(net)
+    for bus in (5, 6):
+        pp.create_switch(net, bus, 0, "t3", closed=False)
+
+
+def from_the_low_side() -> Any:
+    """The external grid feeds 110 kV from 20 kV."""
+    net = plain({"tap_pos": 2, "vn_lv_kv": 20.5})
+    net.ext_grid.loc[0, "bus"] = 3
+    net.load.loc[1, "bus"] = 0
+    return net
+
+
+def _other_voltages(net: Any) -> None:
+    """A line between buses of different nominal voltages, as files of real grids have them."""
+    net.bus.loc[3, "vn_kv"] = 21.0
+
+
 def _tap_table(net: Any) -> None:
     import pandas
 
@@ -150,6 +173,9 @@ KINDS: dict[str, Callable[[], Any]] = {
     "open line": lambda: changed(_open_line),
     "constant impedance": lambda: changed(_constant_impedance),
     "three windings": lambda: changed(_three_windings),
+    "open transformers": lambda: changed(_open_transformer),
+    "fed from the low side": from_the_low_side,
+    "line between nominal voltages": lambda: changed(_other_voltages, line={"c_nf_per_km": 300.0}),
     "impedance element": lambda: changed(_impedance),
     "motor, phases, generator at the root": lambda: changed(_other_consumers),
     "another base power": lambda: changed(lambda net: net.__setitem__("sn_mva", 100.0)),

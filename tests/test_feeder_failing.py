@@ -41,7 +41,10 @@ def test_voltages_are_those_of_pandapower(name, tmp_path, capsys):
 def test_an_isolated_bus_and_an_ignored_tap_are_noted(tmp_path, capsys):
     for name, words in (
         ("isolated_bus", "network 'dso': bus 3 is not connected with the ext_grid: left out, as in pandapower"),
-        ("tap_changer_type_none", "trafo 0: tap_changer_type is empty, so tap_pos 3 has no effect, as in pandapower"),
+        (
+            "tap_changer_type_none",
+            "trafo 0 (tap_pos 3): tap_changer_type is empty, so tap_pos has no effect",
+        ),
         ("parallel_lines", "are parallel: they are one branch"),
     ):
         assert words in tieline(capsys, "check", SMALL / name).out

@@ -122,7 +122,7 @@ NOTED = {
     "buses 4, 5 are not connected with the ext_grid: left out, with load 2": isolated,
     "line 2 ends at bus 4, which is out of service: it is open there": out_of_service,
     "load 2 at bus 4: the bus is out of service": out_of_service,
-    "trafo 0: tap_changer_type is empty, so tap_pos 3 has no effect": lambda net: (
+    "trafo 0 (tap_pos 3): tap_changer_type is empty, so tap_pos has no effect": lambda net: (
         net.trafo.__setitem__("tap_pos", 3),
         net.trafo.__setitem__("tap_changer_type", None),
     ),
