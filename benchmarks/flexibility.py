@@ -150,9 +150,10 @@ def stand_alone(case: Case, hub: str) -> np.ndarray:
 
 def _tariff(case: Case, couplings: list[admm.Coupling]) -> QuadraticProgram:
     """Sells at the day's mean prices, and buys no flexibility."""
-    (dso,), (gas,) = case.folder.distribution, case.folder.gas
-    energy = case.distribution_model(dso).upstream.price_eur_per_mwh.mean()
-    prices = {"p_mw": energy, "gas_mw": case.gas_model(gas).price_eur_per_mwh.mean()}
+    (dso,), gas = case.folder.distribution, case.folder.gas
+    prices = {"p_mw": case.distribution_model(dso).upstream.price_eur_per_mwh.mean()}
+    if gas:
+        prices["gas_mw"] = case.gas_model(gas[0]).price_eur_per_mwh.mean()
     builder = Builder(TARIFF)
     for coupling in couplings:
         for quantity in coupling.quantities:

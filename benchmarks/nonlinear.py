@@ -30,6 +30,7 @@ from benchmarks.tables import markdown_table, write_csv
 from networks.case import Case, load_case
 from networks.centralised import solve_centralised
 from networks.distribution_model import DistributionModel, Supply
+from networks.feeder import Feeder
 from networks.gas_grid import GasGrid
 from networks.gas_program import GasModel
 from subproblems import QuadraticProgram
@@ -205,15 +206,16 @@ class Nonlinear:
                 behind[parent - 1, b] = upstream[b, parent - 1] = 1.0
         at_root = (feeder.parent == 0).astype(float)
         root_v = feeder.root_base_pu**2
-        if feeder.branch_shunt_mva.any() and np.isfinite(feeder.i_max_pu).any():
-            raise admm.InputError(f"feeder '{feeder.name}': this model limits no currents of branches that charge")
         admittance = np.broadcast_to(model.shunt_mva + feeder.branch_shunt_mva, model.load_p_mw.shape).T
         lossless = np.linalg.inv(np.eye(branches) - behind)
         first_p, first_q = (lossless @ self.at_start(drawn)[1:] for drawn in (drawn_p, drawn_q))
         first_v = root_v - 2 * lossless.T @ (r * first_p + x * first_q)
         p = self.variables(f"{name}.p", branches, periods, -np.inf, np.inf, first_p)
         q = self.variables(f"{name}.q", branches, periods, -np.inf, np.inf, first_q)
-        most = feeder.i_max_pu[:, None] ** 2
+        plain = ~feeder.currents.receiving & (feeder.currents.shunt_mva == 0)
+        most = np.full((branches, 1), np.inf)
+        limit = feeder.currents.factor * feeder.i_max_pu[feeder.currents.branch]
+        np.minimum.at(most[:, 0], feeder.currents.branch[plain], limit[plain] ** 2)
         current = self.variables(f"{name}.l", branches, periods, 0.0, most, (first_p**2 + first_q**2) / first_v)
         limits = (limit / feeder.base_per_nominal for limit in (feeder.v_min_pu, feeder.v_max_pu))
         low, high = ((limit[1:, None]) ** 2 for limit in limits)
@@ -223,6 +225,8 @@ class Nonlinear:
         self.hold(q - _sparse(behind) @ q - x * current - drawn_q[1:, :] - admittance.imag[1:] * v)
         self.hold(v - sending + 2 * (r * p + x * q) - (r**2 + x**2) * current)
         self.hold(current * sending - p**2 - q**2, 0.0, np.inf if self.relaxed else 0.0)
+        for at in np.flatnonzero(~plain & np.isfinite(limit)):
+            self._hold_current(feeder, int(at), float(limit[at]), (p, q, current), (sending, v))
         self.excess.append(casadi.mmax(r * (current - (p**2 + q**2) / sending)))
         root_p, root_q = (
             _sparse(at_root[None, :]) @ flow + drawn[0, :] + own[[0]] * root_v
@@ -233,6 +237,18 @@ class Nonlinear:
         if nodes != branches + 1:
             raise admm.InputError(f"feeder '{feeder.name}' is not radial")
         return root_p
+
+    def _hold_current(
+        self, feeder: Feeder, at: int, limit: float, flows: tuple[Any, ...], voltages: tuple[Any, ...]
+    ) -> None:
+        """|S + A v|^2 <= I^2 v at the sending end, |S - z l - A v|^2 <= I^2 v at the receiving end of a branch."""
+        b, receiving = int(feeder.currents.branch[at]), bool(feeder.currents.receiving[at])
+        shunt = complex(feeder.currents.shunt_mva[at]) * (-1 if receiving else 1)
+        p, q, current = (flow[b, :] for flow in flows)
+        v = voltages[receiving][b, :]
+        p = p - (feeder.r_pu[b] * current if receiving else 0) + shunt.real * v
+        q = q - (feeder.x_pu[b] * current if receiving else 0) + shunt.imag * v
+        self.hold(p**2 + q**2 - limit**2 * v, -np.inf, 0.0)
 
     # --------------------------------------------------------------------------------- gas
 
