@@ -207,6 +207,30 @@ def test_voltages_are_those_of_matpowers_own_equations(tmp_path):
     assert net.res_bus["vm_pu"].to_numpy() == pytest.approx(expected, abs=1e-9)
 
 
+def test_dc_flows_are_those_of_matpowers_own_equations(tmp_path):
+    path = meshed(tmp_path)
+    tables, grid = read_matpower_script(path).tables, transmission_from_pandapower(path)
+    branch = tables["branch"][tables["branch"][:, 10] == 1]
+    number = {one: i for i, one in enumerate(tables["bus"][:, 0])}
+    incidence = np.zeros((len(branch), 4))
+    for k, row in enumerate(branch):
+        incidence[k, number[row[0]]], incidence[k, number[row[1]]] = 1, -1
+    weight = 1 / (branch[:, 3] * np.where(branch[:, 8] == 0, 1, branch[:, 8]))
+    shift = np.radians(branch[:, 9])
+    supplied = np.array([0, 0, 0, 5.0]) - tables["bus"][:, 2] - tables["bus"][:, 4]
+    right = supplied / 100 + incidence.T @ (weight * shift)
+    angle = np.concatenate(([0.0], np.linalg.solve((incidence.T @ (weight[:, None] * incidence))[1:, 1:], right[1:])))
+    expected = 100 * weight * (incidence @ angle - shift)
+    ours = {frozenset((one.from_bus, one.to_bus)): one for one in grid.branches}
+    for row, flow in zip(branch, expected, strict=True):
+        one = ours[frozenset((str(int(row[0])), str(int(row[1]))))]
+        sign = 1 if one.from_bus == str(int(row[0])) else -1
+        across = angle[number[float(one.from_bus)]] - angle[number[float(one.to_bus)]] - np.radians(one.shift_degree)
+        assert one.mw_per_rad * across == pytest.approx(sign * flow, abs=1e-9)
+        assert one.rating_mw == pytest.approx(row[5] or np.inf)
+    assert grid.fixed_mw == pytest.approx(tables["bus"][:, 2] + tables["bus"][:, 4])
+
+
 def test_costs_are_read_for_a_transmission_grid_and_not_for_a_feeder(tmp_path):
     grid = transmission_from_pandapower(meshed(tmp_path))
     assert [(one.linear_cost_eur_per_mwh, one.quadratic_cost_eur_per_mw2h) for one in grid.generators] == [
