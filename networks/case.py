@@ -32,6 +32,7 @@ from networks.transmission_agent import TransmissionAgent
 from subproblems import QPAgent, QuadraticProgram
 from subproblems.community import compile_community
 from subproblems.devices import Device, below_minimum_load
+from subproblems.devices.sizes import expected, largest, unit_by_name
 from subproblems.ev_error import Stays
 
 KW_PER_MW = 1000.0
@@ -381,6 +382,12 @@ class Case:
             values = self.profiles.series(name)
         except InputError as error:
             raise InputError(f"{key}: {error}") from None
+        unit = unit_by_name(key)
+        wrong = np.abs(values) > largest(unit)
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            where = f"{key}: {name!r} is {values[at]:g} at {self.horizon.time_utc()[at]} (period {at})"
+            raise InputError(f"{where}, expected {expected(unit)}")
         return revise(name, values) if isinstance(name, str) else values
 
     # ---------------------------------------------------------------- identity

@@ -25,6 +25,7 @@ from networks.validation import located, parse, read_text, read_toml
 from subproblems.horizon import Horizon
 
 BUNDLED = Path(__file__).parent / "cases"
+CHECKPOINT_MARK = ".checkpoint-"
 CASE_FILE, REFERENCE_FILE = "case.toml", "reference.json"
 
 
@@ -77,6 +78,15 @@ class CaseFolder:
         for name in names:
             if names.count(name) > 1:
                 raise InputError(f"{self.path}: two networks or agents are called '{name}'; give each its own name")
+            alike = next((other for other in names if other != name and other.casefold() == name.casefold()), None)
+            if alike is not None:
+                raise InputError(
+                    f"{self.path}: '{name}' and '{alike}' differ in case only, and some systems take files of these "
+                    "names for one; give one of them another name"
+                )
+            if CHECKPOINT_MARK in name:
+                where = f"{self.path}: the name '{name}'"
+                raise InputError(f"{where} contains '{CHECKPOINT_MARK}', as files of checkpoints do; rename it")
         grids = {n.name: n for n in self.table.network}
         for agent in self.table.agent:
             self._check_reference(f"agent '{agent.name}': network", agent.network, grids, "distribution")

@@ -17,7 +17,8 @@ def _check_bus(value: Any) -> int | str:
     return value
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+"""Of networks and agents: files of results and checkpoints are named after them."""
 Bus = Annotated[int | str, BeforeValidator(_check_bus)]
 Positive = Annotated[float, Field(gt=0, strict=True)]
 Nominal = Annotated[float, Field(gt=0, le=1e9, strict=True)]
@@ -227,7 +228,7 @@ class AgentTable(Attributes):
     bus: Bus = Field(description="its bus there")
     file: str = Field(description="the private file, relative to the case folder")
     connection_kw: Nominal = Field(description="size of the connection, public: scales its boundary values")
-    power_factor: Annotated[float, Field(gt=0, le=1, strict=True)] = Field(
+    power_factor: Annotated[float, Field(ge=0.1, le=1, strict=True)] = Field(
         default=1.0, description="at the meter: reactive power is p tan(acos(power_factor))"
     )
     solve_ms: Positive | None = Field(default=None, description="measured time of one answer, to balance ranks")

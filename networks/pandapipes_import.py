@@ -28,7 +28,7 @@ from networks.gas_grid import (
     GasProperties,
 )
 from networks.source_files import GAS, is_matpower, read_json, refuse_content
-from subproblems.devices.attributes import SENSIBLE, is_sensible
+from subproblems.devices.sizes import SENSIBLE, is_sensible
 
 SINK = "sink"
 """The profile of all demand of a pandapipes file."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from admm import InputError
-from subproblems.devices.attributes import SENSIBLE, is_sensible
+from subproblems.devices.sizes import SENSIBLE, is_sensible
 
 WHOSE = "pandapower network"
 

@@ -20,7 +20,7 @@ import numpy as np
 from admm import InputError
 from networks.matpower_import import network_from_matpower
 from networks.source_files import ELECTRIC, is_matpower, read_json, refuse_content, refuse_foreign
-from subproblems.devices.attributes import SENSIBLE, is_sensible
+from subproblems.devices.sizes import SENSIBLE, is_sensible
 
 REFUSED = (
     "trafo3w",

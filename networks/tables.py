@@ -12,7 +12,7 @@ from pathlib import Path
 
 from admm import InputError
 from networks.validation import read_text
-from subproblems.devices.attributes import SENSIBLE, is_sensible
+from subproblems.devices.sizes import expected, is_sensible, unit_by_name
 
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 """Plain digits only: Python itself also reads other scripts' digits and 1_000."""
@@ -44,8 +44,9 @@ class TableRow:
         if not math.isfinite(number):
             hint = "; write decimals with a point" if "," in value else ""
             raise InputError(f"{self.where}: {key} is '{value}', expected a finite number{hint}")
-        if not is_sensible(number):
-            raise InputError(f"{self.where}: {key} is '{value}', expected {SENSIBLE}")
+        unit = unit_by_name(key)
+        if not is_sensible(number, unit):
+            raise InputError(f"{self.where}: {key} is '{value}', expected {expected(unit)}")
         return number
 
     def flag(self, key: str) -> bool:

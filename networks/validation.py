@@ -49,8 +49,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise InputError(f"{path}: is not valid TOML: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, and numbers with thousands of digits
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: is not valid TOML: {error}") from None
+    except ValueError:
+        raise InputError(f"{path}: is not valid TOML: a number in it has thousands of digits") from None
 
 
 def parse(model: type[Model], data: dict[str, Any], where: str | Path) -> Model:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from admm import InputError
 
 HOURS_PER_DAY = 24
+FIRST_YEAR, LAST_YEAR = 1900, 2200
+"""Others are mistakes, and times of the far ones cannot be counted."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Horizon:
             raise InputError(
                 f"horizon: start is '{start}', expected a date and time with its offset, such as 2024-01-15T00:00:00Z"
             )
+        if not FIRST_YEAR <= start.year <= LAST_YEAR:
+            raise InputError(f"horizon: start is {start.isoformat()}, expected a year from {FIRST_YEAR} to {LAST_YEAR}")
         if start.second or start.microsecond or start.minute % self.step_minutes or start.utcoffset():
             raise InputError(
                 f"horizon: start is {start.isoformat()}, expected a UTC time that is a whole number of steps "

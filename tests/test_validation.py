@@ -40,7 +40,7 @@ def test_text_is_read_with_and_without_a_byte_order_mark(tmp_path: Path) -> None
         (b"a = \x00", "zero bytes"),
         ("ä".encode("latin-1"), "save it as UTF-8"),
         (b"a = " + b"[" * 100_000, "not valid TOML: nested too deeply"),
-        (b"a = " + b"9" * 5000, "not valid TOML: .*4300 digits"),
+        (b"a = " + b"9" * 5000, "not valid TOML: .*thousands of digits"),
     ],
 )
 def test_what_is_no_text_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_folder_or_a_broken_link_is_refused(tmp_path: Path) -> None:
         ({"wheels": [{"name": "a", "radius_m": 1}], "load_kg": "3"}, "cart: load_kg is '3', expected a number"),
         ({"wheels": [{"name": "a", "radius_m": 1}], "load_kg": [1] * 99}, "cart: load_kg is a list, expected a number"),
         ({"self": 1}, "cart.toml: cart: unknown key 'self'; known are wheels, load_kg"),
-        ({"load_kg": 1e300}, "cart.toml: cart: load_kg is 1e+300, expected a number of at most 1e+20 in size"),
+        ({"load_kg": 1e300}, "cart: load_kg is 1e+300, expected a number of at most 1e+12 kg in size; check its unit"),
         ({"load_kg": -(10**400)}, "cart: load_kg is a number of hundreds of digits, expected a number of at most"),
         ({"wheels": [{"name": "a", "radius_m": 2**99}]}, "cart: wheel 'a': radius_m is 6.33825e+29, expected a number"),
     ],
@@ -147,7 +147,7 @@ def test_tables_are_read_by_column_name(tmp_path: Path) -> None:
         ("bus,p_kw\n1\n", "line 2 has 1 cells, expected 2"),
         ("bus,p_kw\n1,2\n1,\n", "line 3: p_kw is empty"),
         ("bus,p_kw\n1,nan\n", "line 2: p_kw is 'nan', expected a finite number"),
-        ("bus,p_kw\n1,-1e30\n", "line 2: p_kw is '-1e30', expected a number of at most 1e.20 in size"),
+        ("bus,p_kw\n1,-1e30\n", "line 2: p_kw is '-1e30', expected a number of at most 1e.07 kW in size"),
         ("bus,p_kw\n1," + "9" * 200_000 + "\n", "line 2 is no CSV"),
     ],
 )

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import difflib
 import math
+from datetime import date, time
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from admm import InputError
+from subproblems.devices.sizes import NOT_TINY, SENSIBLE, expected, is_sensible, is_tiny, unit_by_name
 
 
 class Attributes(BaseModel):
@@ -22,24 +24,14 @@ class Attributes(BaseModel):
 
     def __init__(self, /, **data: Any) -> None:
         for key, value in data.items():
-            if not is_sensible(value):
-                raise InputError(f"{_where(type(self), data)}: {key} is {_digits(value)}, expected {SENSIBLE}")
+            unit = unit_of(type(self).model_fields.get(key)) or unit_by_name(key)
+            wanted = expected(unit) if not is_sensible(value, unit) else NOT_TINY if is_tiny(value) else ""
+            if wanted:
+                raise InputError(f"{_where(type(self), data)}: {key} is {_digits(value)}, expected {wanted}")
         try:
             super().__init__(**data)
         except ValidationError as error:
             raise InputError(_message(type(self), data, error)) from None
-
-
-LARGEST = 1e20
-SENSIBLE = f"a number of at most {LARGEST:g} in size; check its unit"
-
-
-def is_sensible(value: Any) -> bool:
-    """Whether a value of a file is no number so large that it must be a mistake, and that squares of it overflow.
-
-    True for what is no number at all, and for those that are not finite: they have messages of their own.
-    """
-    return not isinstance(value, int | float) or abs(value) <= LARGEST or value != value or abs(value) == math.inf
 
 
 def _digits(value: float) -> str:
@@ -49,7 +41,9 @@ def _digits(value: float) -> str:
 
 def _check_series(value: Any) -> float | str:
     number_or_name = isinstance(value, (int, float, str)) and not isinstance(value, bool) and value != ""
-    if not number_or_name or not is_sensible(value) or (not isinstance(value, str) and not math.isfinite(value)):
+    if number_or_name and not is_sensible(value):
+        raise ValueError(f"expected {SENSIBLE}")
+    if not number_or_name or (not isinstance(value, str) and not math.isfinite(value)):
         raise ValueError("expected a finite number or the name of a column")
     return value if isinstance(value, str) else float(value)
 
@@ -60,6 +54,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=6
 """Letters, digits, "_" and "-": names become parts of variable names and of paths in result files."""
 
 
+LONGEST_SHOWN = 60
+"""Characters of a text that a message quotes."""
 WANTED = {
     "string_pattern_mismatch": "letters, digits, '_' and '-', with a letter or digit first",
     "datetime_type": "a date and time such as 2016-01-14T00:00:00Z, without quotes",
@@ -104,7 +100,7 @@ def _message(model: type[Attributes], data: dict[str, Any], error: ValidationErr
 
 def _where(model: type[Attributes], data: dict[str, Any]) -> str:
     name = data.get("name")
-    return f"{model.label} '{name}'" if isinstance(name, str) else model.label
+    return f"{model.label} '{name}'" if isinstance(name, str) and len(name) <= LONGEST_SHOWN else model.label
 
 
 def _in_words(model: type[Attributes], error: dict[str, Any]) -> str:
@@ -141,10 +137,16 @@ def _known(error: dict[str, Any]) -> list[str]:
 
 def _shown(value: Any) -> str:
     """The value found; of a table or a list only that it is one, since it may be long."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, str) and len(value) > LONGEST_SHOWN:
+        return f"{value[:LONGEST_SHOWN]!r}... ({len(value)} characters)"
     return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) and value else repr(value)
 
 
 def _wanted(error: dict[str, Any]) -> str:
+    if error["type"] == "string_too_long":
+        return f"at most {error['ctx']['max_length']} characters"
     if error["type"] in WANTED:
         return WANTED[error["type"]]
     return error["msg"].removeprefix("Value error, ").removeprefix("expected ").removeprefix("Input should be ")
@@ -164,4 +166,4 @@ def _suggestion(word: str, known: Any) -> str:
 
 
 def unit_of(field: Any) -> str:
-    return (field.json_schema_extra or {}).get("unit", "")
+    return (getattr(field, "json_schema_extra", None) or {}).get("unit", "")

@@ -12,6 +12,7 @@ import numpy as np
 from admm import InputError
 from subproblems.builder import Builder
 from subproblems.devices.attributes import Attributes, Name
+from subproblems.devices.sizes import largest
 from subproblems.horizon import Horizon
 from subproblems.port import Port
 
@@ -65,16 +66,17 @@ def series_values(
 def _out_of_bounds(owner: Attributes, key: str, array: np.ndarray, horizon: Horizon) -> str:
     """The first value that is out of bounds, in words; empty if there is none."""
     extra: dict[str, Any] = type(owner).model_fields[key].json_schema_extra
-    least = -np.inf if extra["ge"] is None else extra["ge"]
-    most = np.inf if extra["le"] is None else extra["le"]
+    most_sensible = largest(extra["unit"])
+    least = -most_sensible if extra["ge"] is None else extra["ge"]
+    most = most_sensible if extra["le"] is None else extra["le"]
     bad = ~np.isfinite(array) | (array < least) | (array > most)
     if not bad.any():
         return ""
     at = int(np.argmax(bad))
     stamp = horizon.stamps()[at].astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
     ends = ((f"at least {least:g}", least), (f"at most {most:g}", most))
-    expected = " and ".join(words for words, bound in ends if np.isfinite(bound))
+    expected = " and ".join(words for words, bound in ends)
     return (
         f"{key} ({getattr(owner, key)!r}) is {array[at]:g} {extra['unit']} at {stamp} (period {at}), "
-        f"expected {expected or 'a finite number'}"
+        f"expected {expected}"
     )

@@ -8,10 +8,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from subproblems.devices.attributes import Attributes, unit_of
+from subproblems.devices.sizes import unit_by_name
 
-UNITS = {"_pu": "pu", "_mva": "MVA", "_mvar": "Mvar", "_kw": "kW", "_ms": "ms", "_minutes": "min", "_hours": "h"}
-UNITS |= {"_eur_per_mwh": "EUR/MWh", "_eur_per_mvar2h": "EUR/(Mvar^2 h)", "_eur_per_mw2h": "EUR/(MW^2 h)"}
-"""Units by the end of a name, for fields that state no unit beside it."""
 BOUND_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 HEADER = "| attribute | unit | default | bounds | meaning |\n| --- | --- | --- | --- | --- |"
 
@@ -30,7 +28,7 @@ def _row(name: str, field: FieldInfo) -> str:
     meaning = field.description or "its name in messages and results"
     if (field.json_schema_extra or {}).keys() >= {"ge", "le"}:
         meaning += " (number or column)"
-    unit = unit_of(field) or next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
+    unit = unit_of(field) or unit_by_name(name)
     return f"| `{name}` | {unit} | {_default(field)} | {_bounds(field)} | {meaning} |"
 
 
