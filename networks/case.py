@@ -29,6 +29,7 @@ from networks.private_files import PrivateFiles
 from networks.profiles import Profiles
 from networks.transmission import Substation, TransmissionModel, compile_tso
 from networks.transmission_agent import TransmissionAgent
+from networks.user_net_check import NetSchedule, UserNet
 from subproblems import QPAgent, QuadraticProgram
 from subproblems.community import compile_community
 from subproblems.devices import Device, below_minimum_load
@@ -69,9 +70,6 @@ class CaseAgent(Agent, Protocol):
 
     def violation(self) -> float:
         """Largest violation of its own constraints by the latest answer, per unit."""
-
-    def checks(self) -> dict[str, float | None]:
-        """How far its model is from exact flows of the schedule, by key of the summary; None where there is no flow."""
 
 
 class Case:
@@ -291,9 +289,7 @@ class Case:
 
     def distribution_model(self, network: DistributionTable, revise: Revise = as_it_stands) -> DistributionModel:
         feeder = self.feeders[network.name]
-        load = self._public_series("load_profile", network.load_profile, revise) * network.load_scale
-        pv = self._public_series("pv_profile", network.pv_profile, revise) * network.pv_scale
-        sgen = self._public_series("sgen_profile", network.sgen_profile or 0.0, revise)
+        load, sgen, pv = self._factors(network, revise)
         connections = [
             Connection(coupling_name(a.name, network.name), str(a.bus), a.power_factor)
             for a in self.table.agent
@@ -313,6 +309,30 @@ class Case:
             ),
             substation_limit_mva=limit,
             loss_price_eur_per_mwh=self.table.prices.energy_eur_per_mwh,
+        )
+
+    def _factors(
+        self, network: DistributionTable, revise: Revise = as_it_stands
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the source's loads, of its static generators, and customers' own generation as a share of loads; (T,)."""
+        return (
+            self._public_series("load_profile", network.load_profile, revise) * network.load_scale,
+            self._public_series("sgen_profile", network.sgen_profile or 0.0, revise),
+            self._public_series("pv_profile", network.pv_profile, revise) * network.pv_scale,
+        )
+
+    def user_net(self, name: str) -> UserNet | None:
+        """The source of a distribution network with the case's profiles; None where it is a folder of tables."""
+        network = next(n for n in self.folder.distribution if n.name == name)
+        source = grid_source(self.folder, network)
+        if not source.is_file():
+            return None
+        return UserNet(
+            source,
+            NetSchedule(*self._factors(network), slack_voltage_pu=network.slack_voltage_pu),
+            network.current_limit_scale or 1.0,
+            network.voltage_min_pu is None,
+            network.voltage_max_pu is None,
         )
 
     def gas_model(self, network: GasTable) -> GasModel:

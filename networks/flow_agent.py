@@ -215,6 +215,12 @@ class FlowAgent(ABC):
         """See `Answer`; of the schedule."""
         return self._latest_error
 
+    def latest(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Give x of the latest answer and the same with what the other side schedules, (n,) each; None before one."""
+        if self.program is None or self._rows.x is None or self._scheduled is None:
+            return None
+        return self._rows.x, self._scheduled
+
     def scheduled(self) -> dict[tuple[str, str], np.ndarray]:
         """Boundary values (T,) of the schedule that the other side follows, its own where its values are held."""
         if self.program is None or self._scheduled is None:
@@ -243,9 +249,8 @@ class FlowAgent(ABC):
 
     def checks(self) -> dict[str, float | None]:
         """The latest answer against exact flows of what the other side schedules, by key of a run's summary."""
-        if self.program is None or self._rows.x is None or self._scheduled is None:
-            return {}
-        return self.program.checks(self._rows.x, self._scheduled)
+        latest = self.latest()
+        return {} if latest is None else self.program.checks(*latest)
 
     def violation(self) -> float:
         """Largest violation of the operator's own limits by its schedule, per unit of their scale."""

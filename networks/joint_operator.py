@@ -23,6 +23,9 @@ from networks.gas_program import GasProgram
 from subproblems import QuadraticProgram
 from subproblems.quadratic_program import Block
 
+ELECTRIC, GAS = "electric", "gas"
+"""Names of the two programs of one operator."""
+
 
 class SideBySide(FlowProgram):
     """Several programs as one. programs: by name; their variables follow one another in this order.
@@ -162,5 +165,5 @@ class JointOperatorAgent(FlowAgent):
         self.name, self.electric, self.gas = name, electric, gas
 
     def _make_program(self, scales: Mapping[tuple[str, str], float]) -> SideBySide:
-        programs = {"electric": DistributionProgram(self.electric, scales), "gas": GasProgram(self.gas, scales)}
+        programs = {ELECTRIC: DistributionProgram(self.electric, scales), GAS: GasProgram(self.gas, scales)}
         return SideBySide(self.name, programs)

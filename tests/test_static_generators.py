@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandapower as pp
 import pytest
@@ -13,6 +14,7 @@ from networks.case_file import CASE_FILE
 from networks.pandapower_import import transmission_from_pandapower
 from tests.case_tools import edit, tieline
 from tests.test_cases import CASE_TOML, LIMITS, LOAD, write_feeder
+from tests.test_feeder_settings import small_case
 
 
 def transmission_net():
@@ -60,6 +62,24 @@ def test_generation_does_not_follow_the_load(tmp_path) -> None:
     model = case.transmission_model(case.operators["grid"])
     assert model.load_mw[0] == pytest.approx([-0.5, 25.0 - 2.0 + 3.0])
     assert model.reserve_up_mw == pytest.approx(np.full(24, 0.25)), "the reserve is a share of the load"
+
+
+def test_static_generators_of_a_feeder_are_refused_without_a_profile_of_their_own(tmp_path, capsys) -> None:
+    ended = tieline(capsys, "check", small_case("sgen_follows_load_profile", tmp_path))
+    assert ended.code == 2 and ended.errors.count("\n") == 1
+    for words in ("network 'dso'", "key 'sgen_profile' is missing", "'feeder.json'", "3 MW at bus 2"):
+        assert words in ended.errors
+
+
+@pytest.mark.parametrize(("share", "supplied_mw"), [(1.0, -0.495), (0.0, 2.505), (0.5, 1.005)])
+def test_the_sun_shines_on_a_feeder_whatever_its_load(share, supplied_mw, tmp_path, capsys) -> None:
+    """Half of 5 MW of load, 3 MW of PV by its profile, 5 kW of the agent; the rest is losses, charging is constant."""
+    case = small_case("sgen_follows_load_profile", tmp_path, f"sgen_profile = {share}")
+    ended = tieline(capsys, "run", case, "--out", tmp_path / "out")
+    assert ended.code == 0, ended.out + ended.errors
+    with h5py.File(tmp_path / "out" / "private" / "dso.h5") as file:
+        supply, losses = (np.asarray(file[key]) for key in ("supply/p_mw", "base/losses_mw"))
+    assert supply - losses == pytest.approx(np.full(2, supplied_mw), abs=1e-4)
 
 
 def test_a_profile_that_nothing_follows_is_named(tmp_path, capsys) -> None:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from admm.commands.checks import checks_passed, checks_summary, told
 from admm.commands.common import (
+    EXIT_NOT_CONVERGED,
     one_process,
     plain_name,
 )
 from admm.commands.summary import case_digest, horizon_summary
 from admm.history import write_boundary
 from admm.output import BOUNDARY, OutputFolder, versions
-from networks.case import SIGNS, load_case
+from networks.case import SIGNS, Case, CaseAgent, load_case
+from networks.flow_agent import FlowAgent
+from networks.flow_checks import check_flows
+
+if TYPE_CHECKING:
+    from networks.centralised import Centralised
 
 
 def command(given: argparse.Namespace) -> int:
@@ -27,7 +36,9 @@ def command(given: argparse.Namespace) -> int:
         *case.notes,
         sep="\n  ",
     )
-    found = solve_centralised(case, report=print)
+    agents = {name: case.build_agent(name) for name in case.agents}
+    found = solve_centralised(case, report=print, agents=agents)
+    checks = checks_summary(_told(case, agents, found))
     summary = {
         "case": case.name,
         "case_sha256": case_digest(case, [{"digest": case.private_digest(case.agents)}]),
@@ -39,13 +50,14 @@ def command(given: argparse.Namespace) -> int:
         "turnover_eur": found.solution.turnover_eur,
         "corrections": found.corrections,
         "flow_error": found.flow_error,
+        **checks,
         "wall_seconds": found.seconds,
         "versions": versions(),
     }
     out.prepare()
     write_boundary(out / BOUNDARY, found.solution.boundary(), SIGNS, case.horizon.time_utc())
     out.complete(summary)
-    if given.save_reference:
+    if given.save_reference and checks_passed(checks):
         kept = ("case_sha256", "objective_eur", "turnover_eur")
         case.folder.save_reference(case.name, {key: summary[key] for key in kept})
     solution = found.solution
@@ -54,4 +66,12 @@ def command(given: argparse.Namespace) -> int:
         f"  flow corrections     {found.corrections}, flows exact within {found.flow_error:.1e} of what a run corrects"
     )
     print(f"  time                 {found.seconds:.2f} s\n  results              {out.path}/")
-    return 0
+    print(f"  checks               {'passed' if checks_passed(checks) else 'NOT passed: ' + checks['failed_checks']}")
+    return 0 if checks_passed(checks) else EXIT_NOT_CONVERGED
+
+
+def _told(case: Case, agents: Mapping[str, CaseAgent], found: Centralised) -> list[dict[str, Any]]:
+    """Check the flows of every operator at the optimum."""
+    operators = {name: agent.program for name, agent in agents.items() if isinstance(agent, FlowAgent)}
+    x = found.solution.x
+    return [told(check_flows(case, name, program, x[name], x[name])) for name, program in operators.items()]

@@ -26,6 +26,7 @@ from admm import (
     TransportError,
     solve,
 )
+from admm.commands.checks import checks_passed
 from admm.commands.common import (
     EXIT_INTERRUPTED,
     EXIT_LOST,
@@ -284,4 +285,4 @@ def _conclude(
         return EXIT_LOST
     if result.status is Status.INTERRUPTED:
         return EXIT_INTERRUPTED
-    return 0 if result.converged else EXIT_NOT_CONVERGED
+    return 0 if result.converged and checks_passed(summary) else EXIT_NOT_CONVERGED

@@ -10,11 +10,14 @@ from typing import Any
 from admm import (
     Result,
 )
+from admm.commands.checks import add_told, checks_summary
 from admm.couplings import Layout
 from admm.history import write_private
 from admm.output import START_FORMAT, OutputFolder, result_summary
 from admm.updates import turnover_floor
 from networks.case import DIGEST_SIZE, Case, CaseAgent
+from networks.flow_agent import FlowAgent
+from networks.flow_checks import Findings, check_flows
 
 
 def finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder) -> dict[str, Any]:
@@ -24,7 +27,6 @@ def finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder
     facts: dict[str, Any] = {"digest": case.private_digest(agents)}
     facts["violation_pu"] = max((agent.violation() for agent in agents.values()), default=0.0)
     facts["simultaneous_kw"] = facts["below_minimum_kw"] = 0.0
-    facts["checks"] = []
     out.prepare_private(list(agents))
     times, run_id = case.horizon.time_utc(), out.run_id
     for name, agent in agents.items():
@@ -33,8 +35,14 @@ def finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder
         overlaps = simultaneous(solution).values()
         facts["simultaneous_kw"] = max([facts["simultaneous_kw"], *(float(kw.max()) for kw in overlaps)])
         facts["below_minimum_kw"] = max(facts["below_minimum_kw"], case.below_minimum_kw(name, solution))
-        facts["checks"] += agent.checks().items()
+        add_told(facts, _findings(case, name, agent))
     return facts
+
+
+def _findings(case: Case, name: str, agent: CaseAgent) -> Findings:
+    """Check the flows of an operator's schedule; of others nothing flows."""
+    latest = agent.latest() if isinstance(agent, FlowAgent) else None
+    return Findings() if latest is None else check_flows(case, name, agent.program, *latest)
 
 
 def run_summary(
@@ -59,7 +67,7 @@ def run_summary(
         "agents": len(case.agents),
         "qp_solver": given.qp_solver,
         "max_violation_pu": max(fact["violation_pu"] for fact in facts),
-        **_worst_checks(facts),
+        **checks_summary(facts),
         "max_simultaneous_kw": max(fact["simultaneous_kw"] for fact in facts),
         "max_below_minimum_kw": max(fact["below_minimum_kw"] for fact in facts),
     }
@@ -72,17 +80,6 @@ def horizon_summary(case: Case) -> dict[str, Any]:
         "periods": case.horizon.periods,
         "step_minutes": case.horizon.step_minutes,
     }
-
-
-CHECKS = ("ac_max_voltage_error_pu", "ac_max_loss_error", "gas_max_pressure_error_bar")
-
-
-def _worst_checks(facts: Sequence[dict]) -> dict[str, float | None]:
-    """The largest error of each kind; None if one of them could not be found."""
-    found: dict[str, list[float | None]] = {key: [] for key in CHECKS}
-    for key, error in (pair for fact in facts for pair in fact["checks"]):
-        found[key].append(error)
-    return {key: None if None in errors else max(errors, default=None) for key, errors in found.items()}
 
 
 def case_digest(case: Case, facts: Sequence[dict]) -> str:

@@ -1,0 +1,238 @@
+"""The schedule in the user's own pandapower network: what the import made of that network is not used here.
+
+A run ends with this check wherever a feeder's source is a file that pandapower reads. Agents become loads at their
+buses, loads and static generators follow the case's profiles, and pandapower solves every period.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from networks.feeder_model import Feeder
+from networks.pandapower_tables import NO_RATING_KA, open_network, quiet
+
+RESULTS = ("line", "trafo", "trafo3w", "impedance")
+"""Tables whose elements have losses in pandapower's results."""
+MEMBER = re.compile(r"\b(line|trafo) (\d+)\b")
+"""Elements in the name of a branch, of which several may be parallel."""
+FIRST_CONST = "const_"
+LOSS_FLOOR = 0.01
+"""As in the check of our own model."""
+
+
+@dataclass(frozen=True)
+class NetSchedule:
+    """What happens in the user's network.
+
+    load, sgen, pv: (T,) factors on loads, on static generators, and share of the loads' active power that customers
+    generate. drawn_mva: {bus: (T,) complex} of agents and of reactive support, consumption positive.
+    slack_voltage_pu: overrides the external grid's; None for the file's own.
+    """
+
+    load: np.ndarray
+    sgen: np.ndarray
+    pv: np.ndarray
+    drawn_mva: Mapping[str, np.ndarray] = field(default_factory=dict)
+    slack_voltage_pu: float | None = None
+
+
+@dataclass(frozen=True)
+class UserNet:
+    """A feeder's source and what the case changes of it. schedule: without agents.
+
+    rating_scale: factor on its ratings. lower_limits, upper_limits: whether its own voltage limits hold.
+    """
+
+    source: Path
+    schedule: NetSchedule
+    rating_scale: float = 1.0
+    lower_limits: bool = True
+    upper_limits: bool = True
+
+
+@dataclass(frozen=True)
+class NetFlow:
+    """pandapower's results. voltage_pu: {bus: (T,)}. losses_mw: (T,) of branches.
+
+    loading: {element such as "line 3": (T,)}, share of the rating. v_min_pu, v_max_pu: {bus: limit in the file}.
+    """
+
+    voltage_pu: dict[str, np.ndarray]
+    losses_mw: np.ndarray
+    loading: dict[str, np.ndarray]
+    v_min_pu: dict[str, float]
+    v_max_pu: dict[str, float]
+
+
+class NoFlowError(Exception):
+    """pandapower finds no power flow. period: in which one."""
+
+    def __init__(self, period: int) -> None:
+        super().__init__(f"no power flow in period {period}")
+        self.period = period
+
+
+def user_net_flow(source: Path | Any, schedule: NetSchedule) -> NetFlow:
+    """Solve the user's network with the schedule.
+
+    Args:
+        source: the file, or a network, which is changed.
+        schedule: of all periods.
+
+    Raises:
+        NoFlowError: pandapower does not converge.
+    """
+    with quiet():
+        net = open_network(source)
+        net = _Scheduled(net, schedule)
+        return net.solve()
+
+
+class _Scheduled:
+    """The user's network with rows for what the case adds, and the numbers of the file by which profiles multiply."""
+
+    def __init__(self, net: Any, schedule: NetSchedule) -> None:
+        import pandapower
+
+        self.net, self.schedule = net, schedule
+        self.periods = schedule.load.size
+        self.load = {key: net.load[key].to_numpy(dtype=float, copy=True) for key in ("p_mw", "q_mvar")}
+        self.sgen = {key: net.sgen[key].to_numpy(dtype=float, copy=True) for key in ("p_mw", "q_mvar")}
+        self.own = net.load.index, net.sgen.index
+        if schedule.slack_voltage_pu is not None:
+            net.ext_grid["vm_pu"] = schedule.slack_voltage_pu
+        self.customers = self._customers() if schedule.pv.any() else {}
+        self.customer_rows = pandapower.create_loads(net, list(self.customers), p_mw=0.0) if self.customers else []
+        buses = [int(bus) for bus in schedule.drawn_mva]
+        self.drawn_rows = pandapower.create_loads(net, buses, p_mw=0.0) if buses else []
+
+    def _customers(self) -> dict[int, float]:
+        """Active power of loads by bus, MW: customers' own generation is a share of it."""
+        loads = self.net.load[self.net.load["in_service"].astype(bool)]
+        return (loads["p_mw"] * loads["scaling"]).groupby(loads["bus"]).sum().to_dict()
+
+    def solve(self) -> NetFlow:
+        buses = [bus for bus, row in self.net.bus.iterrows() if bool(row["in_service"])]
+        voltage, losses = np.empty((self.periods, len(buses))), np.zeros(self.periods)
+        loading: dict[str, np.ndarray] = {}
+        for period in range(self.periods):
+            self._run(period)
+            voltage[period] = self.net.res_bus.loc[buses, "vm_pu"]
+            losses[period] = sum(self.net[f"res_{table}"]["pl_mw"].sum() for table in RESULTS if len(self.net[table]))
+            for name, share in self._loading():
+                loading.setdefault(name, np.zeros(self.periods))[period] = share
+        supplied = np.isfinite(voltage).all(axis=0)
+        return NetFlow(
+            {str(bus): voltage[:, i] for i, bus in enumerate(buses) if supplied[i]},
+            losses,
+            loading,
+            self._limits("min_vm_pu"),
+            self._limits("max_vm_pu"),
+        )
+
+    def _run(self, period: int) -> None:
+        """Write one period into the tables and solve it."""
+        import pandapower
+
+        net, schedule, (loads, sgens) = self.net, self.schedule, self.own
+        for key, cells in self.load.items():
+            net.load.loc[loads, key] = schedule.load[period] * cells
+        for key, cells in self.sgen.items():
+            net.sgen.loc[sgens, key] = schedule.sgen[period] * cells
+        if self.customers:
+            net.load.loc[self.customer_rows, "p_mw"] = -schedule.pv[period] * np.array(list(self.customers.values()))
+        drawn = np.array([one[period] for one in schedule.drawn_mva.values()])
+        if drawn.size:
+            net.load.loc[self.drawn_rows, "p_mw"], net.load.loc[self.drawn_rows, "q_mvar"] = drawn.real, drawn.imag
+        reused = None if self._voltage_dependent else {"bus_pq": True, "gen": False, "trafo": False}
+        try:
+            pandapower.runpp(net, numba=False, recycle=reused)
+        except pandapower.LoadflowNotConverged:
+            raise NoFlowError(period) from None
+
+    @property
+    def _voltage_dependent(self) -> bool:
+        """Whether loads change the admittance matrix, which pandapower would otherwise use again."""
+        shares = [key for key in self.net.load.columns if str(key).startswith(FIRST_CONST)]
+        return bool(np.nan_to_num(self.net.load[shares].to_numpy(dtype=float)).any()) if shares else False
+
+    def _loading(self) -> Iterator[tuple[str, float]]:
+        for table in ("line", "trafo"):
+            elements, found = self.net[table], self.net[f"res_{table}"]
+            limit = elements.get("max_loading_percent")
+            for index in elements.index:
+                if table == "line" and not elements.at[index, "max_i_ka"] < NO_RATING_KA:
+                    continue
+                percent = 100.0 if limit is None or not np.isfinite(limit.at[index]) else float(limit.at[index])
+                yield f"{table} {index}", float(found.at[index, "loading_percent"]) / percent
+
+    def _limits(self, key: str) -> dict[str, float]:
+        if key not in self.net.bus:
+            return {}
+        return {str(bus): float(limit) for bus, limit in self.net.bus[key].items() if np.isfinite(limit)}
+
+
+@dataclass(frozen=True)
+class Error:
+    """The largest of some errors, and where it is."""
+
+    value: float = 0.0
+    where: str = ""
+
+    @classmethod
+    def largest(cls, errors: Mapping[str, np.ndarray]) -> Error:
+        """errors: (T,) each, by the name of what they belong to."""
+        if not errors:
+            return cls()
+        name, worst = max(errors.items(), key=lambda pair: np.nan_to_num(pair[1], nan=np.inf).max())
+        period = int(np.nan_to_num(worst, nan=np.inf).argmax())
+        return cls(float(worst[period]), f"{name} in period {period}")
+
+
+def voltage_error(feeder: Feeder, voltage_pu: np.ndarray, found: NetFlow) -> Error:
+    """Compare voltages (T, n) per unit of nominal_kv with those of the user's network."""
+    errors = {}
+    for bus, at in _places(feeder).items():
+        if bus in found.voltage_pu:
+            errors[f"bus {bus}"] = np.abs(voltage_pu[:, at] - found.voltage_pu[bus])
+    return Error.largest(errors)
+
+
+def _places(feeder: Feeder) -> dict[str, int]:
+    """Position of every bus, those that were merged with another one included."""
+    nodes = {name: i for i, name in enumerate(feeder.nodes)}
+    return nodes | {other: nodes[name] for other, name in feeder.aliases.items()}
+
+
+def loss_error(losses_mw: np.ndarray, found: NetFlow) -> Error:
+    """Compare losses (T,) of branches; a share of the period's, but at least of a hundredth of the largest period's."""
+    floor = max(LOSS_FLOOR * float(found.losses_mw.max()), np.finfo(float).tiny)
+    return Error.largest({"losses": np.abs(losses_mw - found.losses_mw) / np.maximum(found.losses_mw, floor)})
+
+
+def loading_error(feeder: Feeder, loading: np.ndarray, rating_scale: float, found: NetFlow) -> Error:
+    """Compare loadings (T, n - 1), shares of the ratings, which the case has multiplied by rating_scale."""
+    errors = {}
+    for b, name in enumerate(feeder.branches):
+        members = [found.loading[key] for key in map(" ".join, MEMBER.findall(name)) if key in found.loading]
+        if members and np.isfinite(feeder.i_max_pu[b]):
+            errors[name] = np.abs(loading[:, b] - np.max(members, axis=0) / rating_scale)
+    return Error.largest(errors)
+
+
+def limit_excess(feeder: Feeder, found: NetFlow, lower: bool, upper: bool) -> Error:
+    """Find how far voltages are beyond the limits that the file states; lower, upper: which of them hold."""
+    root = {name for name, at in _places(feeder).items() if at == 0}
+    excess = {}
+    for bus in found.voltage_pu.keys() - root:
+        voltage, none = found.voltage_pu[bus], np.inf
+        below = (found.v_min_pu.get(bus, -none) if lower else -none) - voltage
+        above = voltage - (found.v_max_pu.get(bus, none) if upper else none)
+        excess[f"bus {bus}"] = np.maximum(np.maximum(below, above), 0.0)
+    return Error.largest(excess)
