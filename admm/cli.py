@@ -207,13 +207,19 @@ def _add_market(commands: argparse._SubParsersAction) -> None:
     )
     market.add_argument("--perfect", action="store_true", help="forecasts do not fail, whatever the case says")
     _add_common(market, "results/CASE-market")
+    market.add_argument("--audit", action="store_true", help="write down every message, for 'tieline audit'")
+    market.add_argument(
+        "--time-limit", type=positive_number, metavar="SECONDS", help="stop after so long; --resume goes on"
+    )
+    market.add_argument(
+        "--resume", type=some_name, metavar="DIR", help="go on after the latest gate saved in a market's output folder"
+    )
     market.set_defaults(
         penalty="adaptive",
         acceleration="anderson",
         scheme="two-block",
         lead=[],
         staleness=0,
-        time_limit=None,
         warm_start=None,
         on_lost_agent="stop",
     )

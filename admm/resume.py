@@ -149,14 +149,16 @@ class Checkpoints:
         self._saved = time.monotonic()
         _agreed(self._on_every_rank(run, {"save": None, "keep": []}))
         self._own = unpack_values(*pack_values(run.snapshot()))  # what cannot be kept is said now, not in half a minute
-        if not self.resume:
-            return
+        if self.resume:
+            self._go_on(run)
+
+    def _go_on(self, run: Run) -> None:
         problems = []
         for path in self._candidates():
             problem = self._restore(run, path)
             if problem is None:
                 self.former = tuple(run.history)
-                self.say(f"goes on after iteration {run.state.iteration}, from {path}")
+                self.say(f"goes on after {self.step_words(run.state.iteration)}, from {path}")
                 return
             problems.append(problem)
             self.say(f"warning: {problem}")
@@ -180,11 +182,19 @@ class Checkpoints:
             return f"{path}: is none of this release ({error})"
         self._check_identity(found["identity"], path)
         try:
-            check_like(found["run"], self._own, "run")
-            run.check_kept(found["run"])
+            self._check_run(run, found["run"])
         except (*UNFIT, TielineError) as error:
             return f"{path}: does not fit this run ({error})"
         return self._restore_all(run, found, path)
+
+    def _check_run(self, run: Run, kept: Mapping[str, Any]) -> None:
+        """Raise ValueError and the like where a snapshot does not fit the run."""
+        check_like(kept, self._own, "run")
+        run.check_kept(kept)
+
+    def step_words(self, iteration: int) -> str:
+        """Name the step that a checkpoint of this number follows."""
+        return f"iteration {iteration}"
 
     def _restore_all(self, run: Run, found: Mapping[str, Any], path: Path) -> str | None:
         try:
@@ -250,7 +260,7 @@ class Checkpoints:
         except (TielineError, OSError) as error:
             if isinstance(error, TransportError) and not run.transport.keep_going:
                 raise
-            self.say(f"warning: iteration {iteration} could not be saved ({error}); the run goes on")
+            self.say(f"warning: {self.step_words(iteration)} could not be saved ({error}); the run goes on")
             return
         self._kept = [*self._kept[-1:], iteration]
 

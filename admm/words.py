@@ -102,7 +102,9 @@ def _time_words(result: Result) -> str:
 def market_words(summary: dict[str, Any], folder: str) -> str:
     """What a day on the market came to."""
     alone = (
-        f"NOT kept: {summary['worse_off']}" if summary["worse_off_agents"] else "no community is worse off than alone"
+        f"day-ahead worse off than alone: {summary['day_ahead_worse_off']}"
+        if summary["day_ahead_worse_off_agents"]
+        else "no community is worse off day-ahead than alone"
     )
     parts = {
         "gates": f"{summary['gates']}, {summary['median_gate_iterations']} iterations in the median "
@@ -115,7 +117,19 @@ def market_words(summary: dict[str, Any], folder: str) -> str:
         f"{summary['beyond_down_mwh']:.3f}",
         "gave way": f"{summary['relief_eur']:.2f} EUR of agents' limits, "
         f"{summary['reserve_short_mwh']:.3f} MWh of reserve",
+        "realised flows": _realised_words(summary),
         "settlement": f"adds up to {summary['settlement_sum_cents'] / 100:.2f} EUR; {alone}",
         "results": f"{folder}/",
     }
     return "\n".join(f"  {name:20} {words}" for name, words in parts.items())
+
+
+def _realised_words(summary: dict[str, Any]) -> str:
+    """Say whether what happened agrees with AC flows and keeps the feeders' limits."""
+    if summary["ac_max_voltage_error_pu"] is None or summary["realised_overloads"] is None:
+        return "NOT passed: there is no AC power flow of what happened"
+    parts = []
+    if summary["realised_overloads"]:
+        count = summary["realised_overloads"]
+        parts = [f"NOT passed: {count} times beyond a limit: {summary['realised_overload_words']}"]
+    return "; ".join([*parts, _ac_words(summary)])

@@ -3,99 +3,156 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from admm import InputError, Progress, Result, Settings, Status, TielineError, Transport
+from admm import InputError, Progress, Settings, Status, TielineError, Transport, TransportError
 from admm.commands.common import (
     EXIT_INTERRUPTED,
-    EXIT_NOT_CONVERGED,
-    History,
     on_every_rank,
     owned_agents,
     plain_name,
     settings_of,
 )
-from admm.commands.summary import finish_agents, horizon_summary, run_summary
-from admm.history import write_boundary, write_private
-from admm.output import BOUNDARY, OutputFolder, versions
-from admm.progress import ProgressPrinter
-from admm.words import market_words
-from networks.case import SIGNS, Case, coupling_name, load_case
-from networks.market.activation import activation_summary
-from networks.market.day import DayOutcome, MarketDay, check_market_case
-from networks.market.intraday import shared_status
+from admm.commands.market_stages import STAGES, DayRun, Stages
+from admm.errors import public_words
+from admm.interrupts import Interrupts
+from admm.output import OutputFolder, file_digest, versions
+from admm.resume import UNFIT
+from admm.transcript import FOLDER as AUDIT
+from admm.transcript import Transcript
+from networks.case import Case, load_case
+from networks.market.checkpoints import GateCheckpoints, Reached
+from networks.market.day import MarketDay, check_market_case
 from networks.market.rules import Clock, MarketTable
-from networks.market.settlement import Settlement, settle, worse_off
-from networks.market.tables import HDF5_FILE, market_tables, write_tables
+from networks.market.scenarios import scenario_files
 from networks.market.uncertainty import Uncertainty
 
-DAY_AHEAD, INTRADAY, SETTLEMENT = STAGES = ("day-ahead", "intra-day", "settlement")
-TABLES = ("settlement.csv", "agents.csv", "activation.csv", "positions.csv", "gates.csv", HDF5_FILE)
-WORSE_OFF_EUR = 0.05
-"""By more than this an agent counts as worse off: a run's prices are agreed on to a tolerance."""
+SUMMED = ("day_ahead_cost_eur", "cost_eur", "balancing_eur", "relief_eur", "gates", "gates_not_converged")
+SAME_OPTIONS = ("draw", "tolerance", "optimality_tolerance", "max_iterations", "qp_solver")
+"""A market goes on with these as it began."""
 
 
 @dataclass
-class Stages:
-    """The output folders of one day. whole: the one above all days."""
+class Market:
+    """What a rank knows before the first day."""
 
-    whole: OutputFolder
-    day_ahead: OutputFolder
-    intraday: OutputFolder
-    settlement: OutputFolder
+    given: argparse.Namespace
+    out: OutputFolder
+    settings: Settings
+    whole: Case
+    days: list[Case]
+    uncertainty: Uncertainty
 
-    @classmethod
-    def of_day(cls, out: OutputFolder, day: str | None) -> Stages:
-        """day: name of its folder, if it has one."""
-        folder = out.path if day is None else out / day
-        first, second, third = (folder / name for name in STAGES)
-        return cls(out, OutputFolder(first), OutputFolder(second), OutputFolder(third, TABLES))
-
-    def __iter__(self) -> Iterator[OutputFolder]:
-        return iter((self.day_ahead, self.intraday, self.settlement))
-
-    def unmark_older(self) -> None:
-        """What a former run left above and behind the day-ahead market is not of this one."""
-        for folder in (self.whole, self.intraday, self.settlement):
-            folder.unmark()
+    def owned(self, transport: Transport) -> list[str]:
+        return owned_agents(self.days[0], transport, self.settings)
 
 
 def command(given: argparse.Namespace) -> int:
-    """`tieline market`."""
+    """Run `tieline market`."""
     return on_every_rank(given, _market)
 
 
 def _market(given: argparse.Namespace, transport: Transport) -> int:
-    """One rank's part: all days, each from where the last one left the stores."""
-    driving = transport.rank == 0
-    out = OutputFolder(given.out or f"results/{plain_name(given.case)}-market")
+    """Run one rank's part: all days, each from where the last one left the stores."""
     with _refused(transport):
-        settings, days, uncertainty = _prepare(given, out, transport)
-    states: Mapping[str, Mapping[str, float]] = {}
-    worst, told = 0, []
-    for number, case in enumerate(days):
-        stages = Stages.of_day(out, case.folder.day)
-        with _refused(transport):
-            owned = owned_agents(case, transport, settings)
-            knowledge = uncertainty.knowledge(case, given.draw, number)
-            day = MarketDay(case, owned, knowledge, transport, uncertainty.table, states, given.qp_solver)
-        code, summary = _run_day(given, day, settings, stages)
-        worst, told = max(worst, code), [*told, summary]
-        if code == EXIT_INTERRUPTED:
+        market = _prepare(given, transport)
+        if given.audit:
+            where = (transport.rank, transport.ranks, plain_name(given.case))
+            transport.transcript = Transcript(market.out / AUDIT, *where)
+    try:
+        with Interrupts() if transport.rank == 0 else nullcontext() as interrupts:
+            settings = market.settings
+            if interrupts is not None:
+                settings = replace(settings, callback=_watch(interrupts, given.time_limit))
+            with _ending_all(transport):
+                return _all_days(market, settings, transport)
+    finally:
+        if transport.transcript is not None:
+            transport.transcript.close(transport.has_result)
+
+
+@contextmanager
+def _ending_all(transport: Transport) -> Iterator[None]:
+    """End all ranks where one fails after a coordination that ended well: the others wait for it in vain."""
+    try:
+        yield
+    except TransportError:
+        raise
+    except TielineError as error:
+        if transport.ranks == 1 or not transport.has_result:
+            raise
+        ended = TransportError(public_words(error))
+        ended.exit_code = error.exit_code
+        raise ended from error
+
+
+def _watch(interrupts: Interrupts, limit_seconds: float | None) -> Callable[[Progress], Status | None]:
+    """Return what ends a coordination after its iteration: a signal, or the time limit of the whole command."""
+    ends = None if limit_seconds is None else time.monotonic() + limit_seconds
+
+    def watch(progress: Progress) -> Status | None:
+        if interrupts.asked:
+            return Status.INTERRUPTED
+        return Status.STOPPED if ends is not None and time.monotonic() >= ends else None
+
+    return watch
+
+
+def _all_days(market: Market, settings: Settings, transport: Transport) -> int:
+    kept = _checkpoints(market)
+    reached = kept.begin(market.owned(transport), transport)
+    states = None if reached is None else {name: one["states"] for name, one in kept.private.items()}
+    day, reached = _first_day(market, kept, reached, states or {}, transport)
+    while True:
+        stages = Stages.of_day(market.out, day.case.folder.day)
+        ended = DayRun(market.given, day, stages, kept, reached).run(settings)
+        reached.code = max(reached.code, ended.code)
+        if ended.summary is not None:
+            reached.told.append(ended.summary)
+        if ended.early or reached.day + 1 == len(market.days):
             break
-        states = day.states()
-    if driving:
-        _conclude(out, given, days, told, worst)
-    return worst
+        reached = Reached(reached.day + 1, None, told=reached.told, code=reached.code)
+        with _refused(transport):
+            day = _day(market, reached.day, day.states(), transport)
+    if transport.rank == 0:
+        _conclude(market, reached)
+    return reached.code
+
+
+def _first_day(
+    market: Market, kept: GateCheckpoints, reached: Reached | None, states: dict[str, Any], transport: Transport
+) -> tuple[MarketDay, Reached]:
+    """Make the day to begin with, or to go on with after the step that was reached."""
+    if reached is None:
+        with _refused(transport):
+            return _day(market, 0, states, transport), Reached(0, None)
+    day, error = None, None
+    try:
+        day = _day(market, reached.day, states, transport)
+        day.restore(kept.private, reached.gate, reached.boundaries())
+    except (*UNFIT, TielineError) as failed:
+        error = failed
+    kept.agree(transport, error)
+    if transport.rank == 0:
+        Stages.of_day(market.out, day.case.folder.day).unmark_older(fresh=False)
+    return day, reached
+
+
+def _day(market: Market, number: int, states: dict[str, Any], transport: Transport) -> MarketDay:
+    given, case = market.given, market.days[number]
+    knowledge = market.uncertainty.knowledge(case, given.draw, number)
+    owned = owned_agents(case, transport, market.settings)
+    return MarketDay(case, owned, knowledge, transport, market.uncertainty.table, states, given.qp_solver)
 
 
 @contextmanager
 def _refused(transport: Transport) -> Iterator[None]:
-    """An error of one rank before a run reaches all others."""
+    """Tell all other ranks an error of this one before a run."""
     try:
         yield
     except TielineError as error:
@@ -103,28 +160,30 @@ def _refused(transport: Transport) -> Iterator[None]:
         raise
 
 
-def _prepare(
-    given: argparse.Namespace, out: OutputFolder, transport: Transport
-) -> tuple[Settings, list[Case], Uncertainty]:
-    """Everything that can be wrong with the input."""
-    settings, whole = settings_of(given), load_case(given.case)
+def _prepare(given: argparse.Namespace, transport: Transport) -> Market:
+    """Find everything that can be wrong with the input."""
+    settings, whole = replace(settings_of(given), time_limit_seconds=None), load_case(given.case)
     check_market_case(whole)
     days = [Case(folder) for folder in whole.folder.days()]
     uncertainty = Uncertainty(_table(given, whole), given.scenario)
     Clock.of(uncertainty.table, days[0].horizon)
     if transport.ranks == 1:  # elsewhere nobody may read all private files
         uncertainty.check(whole, given.draw)
+    if given.resume is not None and given.out not in (None, given.resume):
+        raise InputError(f"--resume {given.resume}: a market goes on in its own folder; leave out --out {given.out}")
+    path = given.resume or given.out or f"results/{plain_name(given.case)}-market"
+    names = [case.folder.day for case in days] if len(days) > 1 else list(STAGES)
+    out = OutputFolder(path, folders=names, audited=given.audit, option="--out" if given.resume is None else "--resume")
     if transport.rank == 0:
-        names = [case.folder.day for case in days] if len(days) > 1 else list(STAGES)
-        OutputFolder(out.path, folders=names).check()
+        out.check()
         for case in days:
             for stage in Stages.of_day(out, case.folder.day):
                 stage.check()
-    return settings, days, uncertainty
+    return Market(given, out, settings, whole, days, uncertainty)
 
 
 def _table(given: argparse.Namespace, case: Case) -> MarketTable:
-    """The case's rules with what the command line changes of them."""
+    """Return the case's rules with what the command line changes of them."""
     changes: dict[str, Any] = {} if given.seed is None else {"seed": given.seed}
     if given.perfect:
         if given.scenario is not None or given.seed is not None:
@@ -133,169 +192,36 @@ def _table(given: argparse.Namespace, case: Case) -> MarketTable:
     return case.table.market.model_copy(update=changes)
 
 
-def _run_day(
-    given: argparse.Namespace, day: MarketDay, settings: Settings, stages: Stages
-) -> tuple[int, dict[str, Any]]:
-    """Exit code and, on the driving rank, what the day's summary says."""
-    result = _day_ahead(given, day, settings, stages)
-    interrupted = shared_status(day.transport, result) is Status.INTERRUPTED
-    results = {} if interrupted else _intraday(day, settings, stages.intraday)
-    if interrupted or not day.intraday.closed:
-        if day.transport.rank == 0:
-            print("interrupted: the day is not settled")
-        return EXIT_INTERRUPTED, {}
-    outcome = day.outcome()
-    if outcome is None:
-        return 0, {}
-    return _settle(day, stages, {-1: result, **results}, outcome)
+def _checkpoints(market: Market) -> GateCheckpoints:
+    """Say where this rank keeps the state, and what a market that goes on must have in common with it."""
+    given, table, whole = market.given, market.uncertainty.table, market.whole
+    identity = {"command": "market", "case": whole.name, "public files": whole.public_digest().hex()}
+    scenario = "" if given.scenario is None else " ".join(map(file_digest, scenario_files(Path(given.scenario))))
+    identity |= {"rules of the market": table.model_dump_json(), "--scenario": scenario}
+    clock = Clock.of(table, market.days[0].horizon)
+    return GateCheckpoints(
+        market.days,
+        (*clock.gates(), clock.periods),
+        market.out.path,
+        identity | {f"--{name.replace('_', '-')}": str(getattr(given, name)) for name in SAME_OPTIONS},
+        resume=given.resume is not None,
+        versions=versions(),
+        agent_identity=lambda name: f"{whole.private_digest([name]):x}",
+        say=print,
+    )
 
 
-def _day_ahead(given: argparse.Namespace, day: MarketDay, settings: Settings, stages: Stages) -> Result | None:
-    """The first stage; written like any coordination run."""
-    case, driving, out = day.case, day.transport.rank == 0, stages.day_ahead
-    result = None
-    if driving:
-        print(case.headline(), *case.notes, sep="\n  ")
-        print("day-ahead: energy and flexibility capacity")
-        with History(out) as history, ProgressPrinter() as show:
-
-            def record(progress: Progress) -> None:
-                if progress.iteration == 1:
-                    stages.unmark_older()
-                history(progress)
-                show(progress)
-
-            result = day.day_ahead(replace(settings, callback=record))
-    else:
-        day.day_ahead(settings)
-    facts = finish_agents(case, day.agents, out)
-    facts["activation"] = _activation(day)
-    told = [json.loads(text) for text in day.transport.gather_text(json.dumps(facts))]
-    if driving:
-        write_boundary(out / BOUNDARY, result.boundary, SIGNS, case.horizon.time_utc())
-        activation = {key: value for fact in told for key, value in fact["activation"].items()}
-        out.complete(run_summary(case, given, result, told) | {"stage": DAY_AHEAD} | activation)
-        print(f"  {_plain(result)} after {result.iterations} iterations, {result.objective:.2f} EUR")
-    return result
-
-
-def _activation(day: MarketDay) -> dict[str, float | None]:
-    """Limits of the feeders here if all flexibility were called at once, by AC power flow; the worst of them."""
-    case, found = day.case, {}
-    limits_kw = {coupling_name(a.name, a.network): a.connection_kw for a in case.table.agent}
-    for network in case.folder.distribution:
-        if network.name in day.agents:
-            for key, value in activation_summary(day.agents[network.name], limits_kw).items():
-                found[key] = value if found.get(key) is None else max(found[key], value)
-    return found
-
-
-def _intraday(day: MarketDay, settings: Settings, out: OutputFolder) -> dict[int, Result | None]:
-    """The second stage: gate by gate, and what happened; nothing is written if it was interrupted."""
-    driving, results = day.transport.rank == 0, {}
-    if driving:
-        print("intra-day:")
-    for gate in day.gates(settings):
-        results[gate.number] = gate.result
-        if driving:
-            _say_gate(day, gate.number, gate.result)
-    if not day.intraday.closed:
-        return results
-    if driving:
-        out.prepare()
-    day.transport.share_text("")  # the folder is there
-    out.prepare_private()
-    for name, community in day.intraday.communities.items():
-        values = community.happened()
-        write_private(out.private(name), *values, community.cost_eur(), day.case.horizon.time_utc())
-    if driving:
-        write_boundary(out / BOUNDARY, results[day.case.horizon.periods].boundary, SIGNS, day.case.horizon.time_utc())
-    return results
-
-
-def _say_gate(day: MarketDay, number: int, result: Result) -> None:
-    stamps = day.case.horizon.stamps()
-    when = f"gate {number:3d}  {stamps[number]:%Y-%m-%d %H:%MZ}" if number < len(stamps) else "closing" + " " * 19
-    print(f"  {when}  {result.iterations:4d} iterations  {_plain(result)}", flush=True)
-
-
-def _plain(result: Result) -> str:
-    return result.status.name.lower().replace("_", " ")
-
-
-def _settle(
-    day: MarketDay, stages: Stages, results: Mapping[int, Result], outcome: DayOutcome
-) -> tuple[int, dict[str, Any]]:
-    """The third stage, on the driving rank."""
-    settlement = settle(outcome.record, outcome.spread_eur_per_mwh)
-    stages.settlement.prepare(private=False)
-    write_tables(stages.settlement.path, market_tables(settlement, results))
-    gates = [result for number, result in sorted(results.items()) if 0 <= number < day.case.horizon.periods]
-    every = [results[-1], *gates, results[day.case.horizon.periods]]
-    unfinished = sum(not result.converged for result in every)
-    summary = {
-        "case": day.case.name,
-        **horizon_summary(day.case),
-        "gates": len(gates),
-        "gates_not_converged": sum(not result.converged for result in gates),
-        "converged": not unfinished,
-        "day_ahead_iterations": results[-1].iterations,
-        "median_gate_iterations": sorted(result.iterations for result in gates)[len(gates) // 2],
-        "gate_seconds": sum(result.timing.wall for result in gates),
-        "versions": versions(),
-    }
-    stages.intraday.complete(summary | {"stage": INTRADAY})
-    summary |= settlement_summary(settlement, outcome)
-    stages.settlement.complete(summary | {"stage": SETTLEMENT})
-    print(market_words(summary, str(stages.settlement.path)))
-    return (EXIT_NOT_CONVERGED if unfinished else 0), summary
-
-
-def settlement_summary(settlement: Settlement, outcome: DayOutcome) -> dict[str, Any]:
-    """Flat: costs of the whole, activation of communities, what gave way, and who is worse off than alone at the same
-    prices."""
-    record = outcome.record
-    costs = [cost for cost in record.costs_eur.values() if cost is not None]
-    ends = record.couplings
-    activated = [mwh for name, mwh in settlement.activated_mwh().items() if ends[name].lower in outcome.standalone_eur]
-    net = _day_ahead_net_eur(settlement, outcome)
-    worse = worse_off(net, outcome.standalone_eur, WORSE_OFF_EUR)
-    return {
-        "day_ahead_cost_eur": sum(cost for cost in outcome.day_ahead_eur.values() if cost is not None),
-        "cost_eur": sum(costs) + float(record.balancing_eur.sum()) + sum(record.relief_eur.values()),
-        "balancing_eur": float(record.balancing_eur.sum()),
-        "balancing_mwh": record.hours * float(abs(record.balancing_mw).sum()),
-        "relief_eur": sum(record.relief_eur.values()),
-        "reserve_short_mwh": max(0.0, sum(outcome.reserve_short_mwh.values())),
-        "settlement_sum_cents": settlement.total_cents(),
-        **{f"{key}_mwh": sum(one[key] for one in activated) for key in next(iter(activated), {})},
-        "worse_off_agents": len(worse),
-        "worse_off": ", ".join(f"{name} by {eur:.2f} EUR" for name, eur in worse),
-    }
-
-
-def _day_ahead_net_eur(settlement: Settlement, outcome: DayOutcome) -> dict[str, float]:
-    """Own cost and day-ahead payments of those agents that have an alternative."""
-    found = {}
-    for name in outcome.standalone_eur:
-        received = settlement.by_agent()[name]
-        paid = -sum(received.get(product, 0.0) for product in ("energy", "capacity_up", "capacity_down"))
-        found[name] = outcome.day_ahead_eur[name] + paid
-    return found
-
-
-def _conclude(
-    out: OutputFolder, given: argparse.Namespace, days: list[Case], told: list[dict[str, Any]], code: int
-) -> None:
-    """summary.json above all days and stages, written last."""
-    summed = ("day_ahead_cost_eur", "cost_eur", "balancing_eur", "relief_eur", "gates", "gates_not_converged")
+def _conclude(market: Market, reached: Reached) -> None:
+    """Write summary.json above all days and stages, last of all."""
+    out, told = market.out, reached.told
     out.complete(
         {
-            "case": days[0].name.partition("@")[0],
-            "days": sum(bool(one) for one in told),
-            "draw": given.draw,
-            "converged": code == 0,
-            **{key: sum(one.get(key, 0) for one in told) for key in summed},
+            "case": market.whole.name,
+            "days": len(told),
+            "draw": market.given.draw,
+            "converged": reached.code == 0,
+            "interrupted": reached.code == EXIT_INTERRUPTED,
+            **{key: sum(one[key] for one in told) for key in SUMMED},
             "versions": versions(),
         }
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -162,19 +163,42 @@ def _part(flow: AcFlow, periods: slice) -> AcFlow:
     return AcFlow(**{key: value[periods] for key, value in vars(flow).items()})
 
 
-def _margins(day: ContractedDay, scenario: str, flows: Mapping[str, AcFlow]) -> Margins:
-    feeder, flow, over = day.feeder, flows[scenario], day.periods_over
-    voltage = flow.voltage_pu[:, 1:]
+class Beyond(NamedTuple):
+    """How far each element is beyond its limit in each period, (T, elements); -inf where it has none."""
+
+    beyond: np.ndarray
+    names: Sequence[str]
+
+
+def beyond_limits(day: ContractedDay, flow: AcFlow, scenario: str = "base") -> dict[str, Beyond]:
+    """Compare a flow with all limits of the feeder, by kind."""
+    feeder, voltage = day.feeder, flow.voltage_pu[:, 1:]
     apparent = np.hypot(flow.root_p_mw, flow.root_q_mvar)[:, None]
     drawn = [np.abs(day.drawn_mw(one, scenario)) * KW_PER_MW / one.limit_kw - 1 for one in day.contracts.values()]
     limits_kw = np.array([one.limit_kw for one in day.contracts.values()])
-    return Margins(
-        _worst(np.maximum(feeder.v_min_pu[1:] - voltage, voltage - feeder.v_max_pu[1:]), feeder.nodes[1:], over),
-        _worst(flow.current_pu / feeder.i_max_pu - 1, feeder.branches, over, np.isfinite(feeder.i_max_pu)),
-        _worst(apparent / day.substation_limit_mva - 1, ["substation"], over, np.isfinite([day.substation_limit_mva])),
-        _worst(np.reshape(drawn, (len(drawn), len(voltage))).T, list(day.contracts), over, np.isfinite(limits_kw)),
-        _not_passed_on(day, scenario, flows),
-    )
+    over_rating = flow.current_pu / feeder.i_max_pu - 1
+    over_limit = apparent / day.substation_limit_mva - 1
+    return {
+        "voltage_pu": _limited(
+            np.maximum(feeder.v_min_pu[1:] - voltage, voltage - feeder.v_max_pu[1:]), feeder.nodes[1:]
+        ),
+        "current_share": _limited(over_rating, feeder.branches, np.isfinite(feeder.i_max_pu)),
+        "substation_share": _limited(over_limit, ["substation"], np.isfinite([day.substation_limit_mva])),
+        "connection_share": _limited(
+            np.reshape(drawn, (len(drawn), len(voltage))).T, list(day.contracts), np.isfinite(limits_kw)
+        ),
+    }
+
+
+def _limited(beyond: np.ndarray, names: Sequence[str], limited: np.ndarray | bool = True) -> Beyond:
+    """limited: (elements,), which of them have a limit at all."""
+    return Beyond(np.where(limited, beyond, NOTHING), names)
+
+
+def _margins(day: ContractedDay, scenario: str, flows: Mapping[str, AcFlow]) -> Margins:
+    each = beyond_limits(day, flows[scenario], scenario)
+    worst = {kind: _worst(*one, day.periods_over) for kind, one in each.items()}
+    return Margins(**worst, passed_on_mw=_not_passed_on(day, scenario, flows))
 
 
 def _not_passed_on(day: ContractedDay, scenario: str, flows: Mapping[str, AcFlow]) -> Worst:
@@ -185,9 +209,9 @@ def _not_passed_on(day: ContractedDay, scenario: str, flows: Mapping[str, AcFlow
     return _worst((day.sold_mw[scenario] - changed)[:, None], ["substation"], day.periods_over)
 
 
-def _worst(beyond: np.ndarray, names: Sequence[str], over: int, limited: np.ndarray | bool = True) -> Worst:
-    """beyond: (T, E). limited: (E,), which of them have a limit at all. over: periods that do not count."""
-    counted = np.where(limited, beyond, NOTHING)[over:]
+def _worst(beyond: np.ndarray, names: Sequence[str], over: int) -> Worst:
+    """Find the worst of (T, E). over: periods that do not count."""
+    counted = beyond[over:]
     if counted.size == 0 or counted.max() == NOTHING:
         return Worst(NOTHING)
     period, at = np.unravel_index(counted.argmax(), counted.shape)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
 
+from admm import AgentBoundary
+from admm.fits import check_array
 from networks.market.intraday_program import IntradayProgram, Relief
 from subproblems import QPAgent, QuadraticProgram
 from subproblems.ev_error import Stays
@@ -59,6 +61,22 @@ class CommunityDay:
         change = self._drawn(qp, self._done) - self.agent.x[qp.boundary[self._coupling, "p_mw"]]
         self.agent.revise(program)
         return change
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that the gates to come depend on beside the agent's files."""
+        return {"done": self._done, "agent": self.agent.snapshot()}
+
+    def restore(
+        self, kept: Mapping[str, Any], gate: int, revise: Revise, stays: Stays | None, boundary: AgentBoundary
+    ) -> None:
+        """Go on as after a gate that was opened with the same forecasts, from its snapshot. boundary: the agent's."""
+        qp = self._compile(revise, stays=stays)
+        check_array(kept["done"], (qp.size,), "done")
+        self._done, self._gate, self._latest = kept["done"], gate, qp
+        program, self.given_way = self._program.program(qp, gate, self._done)
+        self.agent.revise(program)
+        self.agent.prepare(boundary)
+        self.agent.restore(kept["agent"])
 
     def _drawn(self, qp: QuadraticProgram, x: np.ndarray) -> np.ndarray:
         """What the powers in x and the latest loads add up to at the meter, (T,) in MW."""

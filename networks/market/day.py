@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import admm
 from admm import InputError, Result, Settings, Transport
 from admm.couplings import Layout
+from admm.fits import check_array
 from networks.case import Case, CaseAgent, Revise, as_it_stands, coupling_name
-from networks.market.intraday import Gate, IntradayMarket
+from networks.market.intraday import ENDED_EARLY, Gate, IntradayMarket
 from networks.market.record import Boundary, DayRecord, Ends
 from networks.market.rules import DayAheadPrices, MarketTable, spread
 from networks.market.tariffs import response, value_eur
 from networks.market.uncertainty import Knowledge
 from subproblems import QPAgent, QuadraticProgram
 from subproblems.ev_error import Stays
+
+NOT_REALISED = ("up.", "down.")
+"""Flows with flexibility called, which the closing has none of."""
+FLEXIBILITY = "flex_"
 
 States = Mapping[str, Mapping[str, float]]
 """{agent: {state's variable: value}} at a day's start."""
@@ -55,7 +61,13 @@ def check_market_case(case: Case) -> None:
 
 
 class MarketDay:
-    """agents: names of those of this rank. states: where stores begin, if not as the agents' files say."""
+    """One day, for the agents of this rank. agents: those of the day-ahead market. reached: the gate that was held
+    last, -1 for the day-ahead market.
+
+    Args:
+        owned: names of the agents of this rank.
+        states: where stores begin, if not as the agents' files say.
+    """
 
     def __init__(
         self,
@@ -73,7 +85,9 @@ class MarketDay:
         self._states = states or {}
         self.agents: dict[str, CaseAgent] = {name: self._build(name) for name in owned}
         self.standalone_eur: dict[str, float] = {}
-        self._gates: list[Boundary] = []
+        self._gates: dict[int, Boundary] = {}
+        self.intraday: IntradayMarket | None = None
+        self.reached = -1
 
     def _build(self, name: str) -> CaseAgent:
         if name not in self.case.communities:
@@ -89,11 +103,13 @@ class MarketDay:
         self._day_ahead = None if result is None else result.boundary
         if self.transport.has_result:
             self._day_ahead_eur = {name: agent.cost_eur() for name, agent in self.agents.items()}
-            self._learn_prices()
+            shared = self._learn_prices()
+            for name in self.case.communities.keys() & self.agents.keys():
+                self.standalone_eur[name] = self._standalone_eur(name, shared)
         return result
 
-    def _learn_prices(self) -> None:
-        """Every rank learns the day-ahead prices; each community here finds what it would do without flexibility."""
+    def _learn_prices(self) -> dict[str, dict[str, np.ndarray]]:
+        """Share the day-ahead prices with every rank, {coupling: {quantity: (T,)}}."""
         prices = {}
         if self._day_ahead is not None:
             prices = {c: {q: list(v.price) for q, v in quantities.items()} for c, quantities in self._day_ahead.items()}
@@ -101,8 +117,7 @@ class MarketDay:
         shared = {c: {q: np.array(v) for q, v in quantities.items()} for c, quantities in told.items()}
         above = [coupling_name(n.name, n.upstream) for n in self.case.folder.supplied]
         self.prices = DayAheadPrices.of([shared[name] for name in above], self.case.horizon.hours)
-        for name in self.case.communities.keys() & self.agents.keys():
-            self.standalone_eur[name] = self._standalone_eur(name, shared)
+        return shared
 
     def _standalone_eur(self, name: str, prices: Mapping[str, Mapping[str, np.ndarray]]) -> float:
         """Own cost and energy at the day-ahead prices, if it offers no flexibility."""
@@ -111,22 +126,79 @@ class MarketDay:
         return -value_eur(response(name, self.agents[name], boundary, paid), paid)
 
     def gates(self, settings: Settings) -> Iterator[Gate]:
-        """The intra-day gates and the closing, see `IntradayMarket.gates`."""
-        market = IntradayMarket(
-            self.case,
-            self.agents,
-            self.prices,
-            self._knowledge,
-            self.table,
-            self.transport,
-            self._program,
-            self._solver,
-        )
-        self.intraday = market
-        for gate in market.gates(self._day_ahead, settings):
+        """Hold the intra-day gates that are left, and the closing; see `IntradayMarket.gates`."""
+        self.intraday = self.intraday or self._intraday_market()
+        former = self._gates.get(self.reached)
+        for gate in self.intraday.gates(self._day_ahead, settings, self.reached, former):
+            if gate.status not in ENDED_EARLY:
+                self.reached = gate.number
             if gate.result is not None:
-                self._gates.append(gate.result.boundary)
+                self._gates[gate.number] = gate.result.boundary
             yield gate
+
+    def _intraday_market(self) -> IntradayMarket:
+        case, agents, solver = self.case, self.agents, self._solver
+        known = (self.prices, self._knowledge, self.table)
+        return IntradayMarket(case, agents, *known, self.transport, self._program, solver)
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """Return what the rest of the day depends on of each agent of this rank; it is private to its owner."""
+        return {name: self._snapshot_of(name) for name in self.agents}
+
+    def _snapshot_of(self, name: str) -> dict[str, Any]:
+        agent = self.agents[name]
+        kept = {
+            "states": dict(self._states.get(name, {})),
+            "day_ahead_eur": self._day_ahead_eur[name],
+            "standalone_eur": self.standalone_eur.get(name),
+        }
+        if self.intraday is None:
+            return {**kept, "agent": agent.snapshot()}
+        own = {"x": agent.x} if isinstance(agent, QPAgent) else {}
+        return {**kept, **own, "day": self.intraday.snapshot(name)}
+
+    def restore(
+        self, kept: Mapping[str, Mapping[str, Any]], reached: int, boundaries: Mapping[int, Boundary] | None
+    ) -> None:
+        """Go on after a gate, from the snapshots of this rank's agents; called on every rank.
+
+        Args:
+            kept: {agent: snapshot}, of a day whose stores began at the same states.
+            reached: the gate, -1 for the day-ahead market.
+            boundaries: what each gate up to this one agreed on, on the driving rank.
+        """
+        self.reached, self._gates = reached, dict(boundaries or {})
+        self._day_ahead = self._gates.pop(-1, None)
+        self._day_ahead_eur = {name: kept[name]["day_ahead_eur"] for name in self.agents}
+        alone = {name: kept[name]["standalone_eur"] for name in self.agents}
+        self.standalone_eur = {name: eur for name, eur in alone.items() if eur is not None}
+        self._learn_prices()
+        if reached < 0:
+            layout = Layout(self.case.couplings)
+            for name, agent in self.agents.items():
+                agent.prepare(layout.boundary(name))
+                agent.restore(kept[name]["agent"])
+            return
+        for name, agent in self.agents.items():
+            if isinstance(agent, QPAgent):
+                check_array(kept[name]["x"], (agent.qp.size,), "x")
+                agent.x = kept[name]["x"]
+        self.intraday = self._intraday_market()
+        self.intraday.restore({name: kept[name]["day"] for name in self.agents}, reached)
+
+    def happened(self) -> dict[str, tuple[dict[str, np.ndarray], dict[str, str], float | None]]:
+        """Return what this rank's agents did, after the closing: {agent: (values, units, own cost)}; private."""
+        day, found = self.intraday, {}
+        for name, community in day.communities.items():
+            found[name] = (*community.happened(), community.cost_eur())
+        for name, operator in day.transmission.items():
+            found[name] = (*operator.happened(), operator.cost_eur())
+        for name, feeder in day.feeders.items():
+            values = {key: one for key, one in feeder.solution().items() if not key.startswith(NOT_REALISED)}
+            values = {key: one for key, one in values.items() if FLEXIBILITY not in key}
+            units = feeder.units()
+            found[name] = (values, {key: units[key] for key in values}, feeder.cost_eur())
+        return found
 
     def states(self) -> dict[str, dict[str, float]]:
         """After the closing: where the stores of this rank's communities end."""
@@ -144,7 +216,7 @@ class MarketDay:
     def _record(self, facts: Mapping[str, Mapping]) -> DayRecord:
         case, (balancing,) = self.case, facts["balancing"].values()
         feeders = {n.name: n.feeders for n in case.folder.distribution}
-        *gates, closing = self._gates
+        *gates, closing = self._gates.values()
         return DayRecord(
             start=case.horizon.start,
             hours=case.horizon.hours,

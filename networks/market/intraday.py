@@ -11,14 +11,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 import admm
 from admm import Result, Settings, Status, TielineError, Transport
+from admm.couplings import Layout
 from networks.case import Case, CaseAgent, coupling_name
 from networks.case_tables import TransmissionTable
-from networks.distribution import DistributionAgent
+from networks.distribution import DistributionAgent, DistributionModel
 from networks.market.community_day import CommunityDay
 from networks.market.gate_start import Boundary, gate_settings
 from networks.market.intraday_program import Relief
@@ -27,13 +29,17 @@ from networks.market.rules import Clock, DayAheadPrices, MarketTable, terminal_e
 from networks.market.uncertainty import Knowledge
 from subproblems import QPAgent, QuadraticProgram
 
+ENDED_EARLY = (Status.INTERRUPTED, Status.STOPPED)
+"""How a coordination ends that has to be done again: nothing follows from it."""
+
 
 @dataclass(frozen=True)
 class Gate:
-    """What one gate agreed on. result: on the driving rank."""
+    """What one gate agreed on. result: on the driving rank. status: on every rank."""
 
     number: int
     result: Result | None
+    status: Status
 
 
 class IntradayMarket:
@@ -77,21 +83,37 @@ class IntradayMarket:
         model, compiled = self._case.transmission_model(network), self._case.transmission_program
         return TransmissionDay(model, compiled, agent.x, self._table, self._prices, self.clock.notice, self._solver)
 
-    def gates(self, day_ahead: Boundary | None, settings: Settings) -> Iterator[Gate]:
-        """Gate by gate, then the closing; no further after an interrupt. day_ahead: the result's boundary, on the
-        driving rank."""
-        former = day_ahead
-        for number in (*self.clock.gates(), self.clock.periods):
+    def numbers(self) -> tuple[int, ...]:
+        """List the gates, then the closing."""
+        return (*self.clock.gates(), self.clock.periods)
+
+    def gates(
+        self, day_ahead: Boundary | None, settings: Settings, after: int = -1, former: Boundary | None = None
+    ) -> Iterator[Gate]:
+        """Hold gate by gate, then the closing; none after one that ended early.
+
+        Args:
+            day_ahead: the result's boundary, on the driving rank.
+            settings: of every coordination.
+            after: the gates up to this one are over.
+            former: what that gate agreed on, on the driving rank; day_ahead if no gate is over.
+        """
+        former = day_ahead if former is None else former
+        for number in (n for n in self.numbers() if n > after):
             changes = self._open(number)
             now = settings
             if former is not None:
                 now = gate_settings(settings, self._case.couplings, day_ahead, former, changes, number)
             result = admm.solve(self.agents, self._case.couplings, now, self._transport)
             former = None if result is None else result.boundary
-            yield Gate(number, result)
-            if shared_status(self._transport, result) is Status.INTERRUPTED:
+            if not self._transport.has_result:
+                yield Gate(number, None, Status.STOPPED)  # the driving rank raises what ended it
                 return
-            self.closed = number == self.clock.periods
+            status = shared_status(self._transport, result)
+            self.closed = number == self.clock.periods and status not in ENDED_EARLY
+            yield Gate(number, result, status)
+            if status in ENDED_EARLY:
+                return
 
     def _open(self, gate: int) -> dict[str, np.ndarray]:
         """Every agent takes what has happened and the latest forecasts; by how much couplings change, {name: (T,)}.
@@ -107,17 +129,45 @@ class IntradayMarket:
             raise
         return self._added(self._transport.gather_text(json.dumps(report)))
 
-    def _changes(self, gate: int) -> dict[str, np.ndarray]:
-        """Of communities' couplings, and of the own load of distribution operators by their couplings upwards."""
+    def _known(self, gate: int) -> Callable[[str, np.ndarray], np.ndarray]:
+        """Return what gives the latest forecast of a series."""
         known = self.clock.known(gate)
 
         def revise(name: str, values: np.ndarray) -> np.ndarray:
             return self._knowledge.series.at_gate(name, values, known)
 
-        found = {}
+        return revise
+
+    def _feeder_model(self, name: str, gate: int, support_was_mvar: Mapping[str, np.ndarray]) -> DistributionModel:
+        model = self._case.distribution_model(self._case.operators[name], self._known(gate))
+        return replace(model, periods_over=gate, support_was_mvar=support_was_mvar)
+
+    def snapshot(self, name: str) -> dict[str, Any]:
+        """Return what the gates to come depend on of one agent of this rank; it is private to its owner."""
+        if name in self.feeders:
+            feeder = self.feeders[name]
+            return {"support_was_mvar": dict(feeder.model.support_was_mvar), "agent": feeder.snapshot()}
+        return (self.communities | self.transmission)[name].snapshot()
+
+    def restore(self, kept: Mapping[str, Mapping[str, Any]], gate: int) -> None:
+        """Go on as after this gate, or the closing, from the snapshots of this rank's agents."""
+        layout, revise, known = Layout(self._case.couplings), self._known(gate), self.clock.known(gate)
         for name, feeder in self.feeders.items():
-            model = self._case.distribution_model(self._case.operators[name], revise)
-            model = replace(model, periods_over=gate, support_was_mvar=feeder.support_mvar())
+            feeder.revise(self._feeder_model(name, gate, kept[name]["support_was_mvar"]))
+            feeder.prepare(layout.boundary(name))
+            feeder.restore(kept[name]["agent"])
+        for name, day in self.transmission.items():
+            load_mw = self._case.transmission_model(self._case.operators[name], revise).load_mw
+            day.restore(kept[name], gate, load_mw, layout.boundary(name))
+        for name, day in self.communities.items():
+            day.restore(kept[name], gate, revise, self._knowledge.stays(known), layout.boundary(name))
+        self.closed = gate == self.clock.periods
+
+    def _changes(self, gate: int) -> dict[str, np.ndarray]:
+        """Of communities' couplings, and of the own load of distribution operators by their couplings upwards."""
+        known, revise, found = self.clock.known(gate), self._known(gate), {}
+        for name, feeder in self.feeders.items():
+            model = self._feeder_model(name, gate, feeder.support_mvar())
             found[model.exchange_name] = (model.load_p_mw - feeder.model.load_p_mw).sum(axis=1)
             feeder.revise(model)
         for name, day in self.transmission.items():

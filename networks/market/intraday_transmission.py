@@ -16,12 +16,15 @@ Periods that are over are frozen: generators gave what they gave, and balancing 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from admm import AgentBoundary
+from admm.fits import check_like
 from networks.market.rules import DayAheadPrices, MarketTable, spread
 from networks.market.shadow_prices import ShadowPrices, shadow_prices
 from networks.transmission import TransmissionModel
@@ -32,6 +35,7 @@ BALANCING = ("market.balancing_up_mw", "market.balancing_down_mw")
 AT_FEEDERS = ("market.balancing_feeders_up_mw", "market.balancing_feeders_down_mw")
 OVER_SHARE = 1e-6
 """Of the cost of balancing that is left in periods that are over."""
+NET_BALANCING = "market.balancing_mw"
 SHORT = ("market.reserve_short_up_mw", "market.reserve_short_down_mw")
 
 
@@ -188,6 +192,11 @@ class IntradayTransmission:
         for key in ("p_mw", "reserve_up_mw", "reserve_down_mw"):
             getattr(self._dispatch, key)[periods] = getattr(dispatch, key)[periods]
 
+    @property
+    def agreed(self) -> Dispatch:
+        """What stood agreed when each period entered its notice."""
+        return self._dispatch
+
     def _range(self, generator: int) -> tuple[np.ndarray, np.ndarray]:
         """What its reserve lets a generator move to, (T,) each."""
         dispatch, one = self._dispatch, self._model.grid.generators[generator]
@@ -222,6 +231,11 @@ class IntradayTransmission:
 def balancing_bus(model: TransmissionModel) -> str:
     """Where balancing power for feeders comes in: at the first substation, else at the slack bus."""
     return model.substations[0].bus if model.substations else model.grid.slack
+
+
+def _is_held(name: str) -> bool:
+    """Tell variables that are held ready, and that nothing is left of when a period is over."""
+    return "reserve_" in name or "flex_" in name
 
 
 class TransmissionDay:
@@ -263,9 +277,36 @@ class TransmissionDay:
         self._gate = gate
         self.agent.revise(self._program.program(qp, gate, self._done, load_mw))
 
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that the gates to come depend on beside the case."""
+        kept = {"done": self._done, "short_mwh": self.short_mwh, "agreed": self._program.agreed}
+        return {**kept, "agent": self.agent.snapshot()}
+
+    def restore(self, kept: Mapping[str, Any], gate: int, load_mw: np.ndarray, boundary: AgentBoundary) -> None:
+        """Go on as after a gate that was opened with load_mw, (T, buses), from its snapshot. boundary: the agent's."""
+        own = {"done": self._done, "short_mwh": self.short_mwh, "agreed": self._program.agreed}
+        check_like({key: kept[key] for key in own}, own, "kept")
+        self._done, self.short_mwh, self._gate = kept["done"], kept["short_mwh"], gate
+        self._program.agree(slice(None), kept["agreed"])
+        qp = self._compiled(replace(self._model, load_mw=load_mw))
+        self.agent.revise(self._program.program(qp, gate, self._done, load_mw))
+        self.agent.prepare(boundary)
+        self.agent.restore(kept["agent"])
+
     def cost_eur(self) -> float:
         """Of what was generated and held as reserve, EUR per feeder, as last planned before each period."""
         return self._compiled(self._model).cost_eur(self._done)
+
+    def happened(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """Return what happened, after the closing: {variable: (T,)} and their units, of the whole system.
+
+        Reserve and flexibility are those last planned before each period. Balancing is the net of all its ways.
+        """
+        now, units = self.agent.solution(), self.agent.units()
+        planned = self._compiled(self._model).values(self._done)
+        values = {name: planned[name] if _is_held(name) else now[name] for name in planned}
+        net_mw = sum(now[up] - now[down] for up, down in (BALANCING, AT_FEEDERS))
+        return {**values, NET_BALANCING: net_mw}, {**{name: units[name] for name in values}, NET_BALANCING: "MW"}
 
     def balancing(self) -> tuple[np.ndarray, np.ndarray]:
         """After the closing: power that came from other areas, MW, and what it cost, EUR a period; (T,) each, per
