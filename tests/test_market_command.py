@@ -29,16 +29,20 @@ STAGES = {
 }  # fmt: skip
 AGENTS = {HOMES, CARS, "dso", "tso"}
 WHOLE_KEYS = {
-    "case", "days", "draw", "converged", "day_ahead_cost_eur", "cost_eur", "balancing_eur", "relief_eur", "gates",
-    "gates_not_converged", "versions", "complete",
+    "case", "days", "draw", "converged", "interrupted", "day_ahead_cost_eur", "cost_eur", "balancing_eur", "relief_eur",
+    "gates", "gates_not_converged", "bytes_exchanged", "versions", "complete",
 }  # fmt: skip
 INTRADAY_KEYS = {
     "case", "start_utc", "periods", "step_minutes", "gates", "gates_not_converged", "converged", "day_ahead_iterations",
-    "median_gate_iterations", "gate_seconds", "versions", "stage", "complete",
+    "median_gate_iterations", "gate_seconds", "versions", "stage", "complete", "ac_max_voltage_error_pu",
+    "ac_max_loss_error", "ac_passed", "realised_max_voltage_violation_pu", "realised_max_current_violation_share",
+    "realised_max_substation_violation_share", "realised_overloads", "realised_overload_words",
 }  # fmt: skip
+STATE = ["checkpoint-previous.h5", "checkpoint.h5", "private"]
 SETTLEMENT_KEYS = INTRADAY_KEYS | {
     "day_ahead_cost_eur", "cost_eur", "balancing_eur", "balancing_mwh", "relief_eur", "reserve_short_mwh",
-    "settlement_sum_cents", "worse_off_agents", "worse_off", "contracted_up_mwh", "contracted_down_mwh",
+    "settlement_sum_cents", "day_ahead_worse_off_agents", "day_ahead_worse_off",
+    "contracted_up_mwh", "contracted_down_mwh",
     "inside_up_mwh", "inside_down_mwh", "beyond_up_mwh", "beyond_down_mwh", "short_mwh", "long_mwh",
 }  # fmt: skip
 ACTIVATION_KEYS = {
@@ -77,12 +81,12 @@ def done(tmp_path_factory) -> tuple[int, Path]:
 
 def test_three_stages_are_written_and_the_command_ends_well(done) -> None:
     code, out = done
-    assert code == 0 and content(out) == sorted([*STAGES, "summary.json"])
+    assert code == 0 and content(out) == sorted([*STAGES, *STATE, "summary.json"])
     for stage, files in STAGES.items():
         assert content(out / stage) == files
         assert summary(out / stage)["stage"] == stage and summary(out / stage)["complete"] is True
-    assert {Path(name).stem for name in content(out / "day-ahead" / "private")} == AGENTS
-    assert {Path(name).stem for name in content(out / "intra-day" / "private")} == {HOMES, CARS}
+        if "private" in files:
+            assert {Path(name).stem for name in content(out / stage / "private")} == AGENTS
 
 
 def test_summaries_say_what_readers_rely_on(done) -> None:
@@ -135,7 +139,7 @@ def test_two_days_are_two_folders(tmp_path: Path, capsys) -> None:
     out, days = tmp_path / "out", ["2016-01-13", "2016-01-14"]
     ended = tieline(capsys, "market", two_days(tmp_path), "--max-iterations", "3", "--out", out)
     assert ended.code == NOT_CONVERGED, ended.errors
-    assert content(out) == [*days, "summary.json"]
+    assert content(out) == sorted([*days, *STATE, "summary.json"])
     told = [summary(out / day / "settlement") for day in days]
     for day, one in zip(days, told, strict=True):
         assert content(out / day) == sorted(STAGES) and content(out / day / "settlement") == STAGES["settlement"]
@@ -174,8 +178,13 @@ def test_an_interrupt_ends_the_whole_day(stage: str, gates: int, tmp_path: Path,
     ended = tieline(capsys, "market", small_case(tmp_path), "--out", out)
     assert ended.code == INTERRUPTED and "the day is not settled" in ended.out
     assert len(runs) == gates + 1 and ended.out.count("  gate ") == gates
-    assert content(out) == ["day-ahead", "summary.json"]
-    assert summary(out)["converged"] is False and summary(out / "day-ahead")["complete"] is True
+    assert set(content(out)) - set(STATE) == {"day-ahead", "summary.json"}
+    assert ("checkpoint.h5" in content(out)) is (stage == "intra-day")
+    assert (
+        summary(out)["converged"] is False
+        and summary(out)["interrupted"] is True
+        and summary(out / "day-ahead")["complete"] is True
+    )
     assert summary(out / "day-ahead")["status"] == ("interrupted" if stage == "day-ahead" else "converged")
 
 

@@ -108,9 +108,12 @@ def _all_days(market: Market, settings: Settings, transport: Transport) -> int:
     reached = kept.begin(market.owned(transport), transport)
     states = None if reached is None else {name: one["states"] for name, one in kept.private.items()}
     day, reached = _first_day(market, kept, reached, states or {}, transport)
+    exchanged = 0
     while True:
         stages = Stages.of_day(market.out, day.case.folder.day)
-        ended = DayRun(market.given, day, stages, kept, reached).run(settings)
+        day_run = DayRun(market.given, day, stages, kept, reached)
+        ended = day_run.run(settings)
+        exchanged += day_run.bytes_exchanged
         reached.code = max(reached.code, ended.code)
         if ended.summary is not None:
             reached.told.append(ended.summary)
@@ -120,7 +123,7 @@ def _all_days(market: Market, settings: Settings, transport: Transport) -> int:
         with _refused(transport):
             day = _day(market, reached.day, day.states(), transport)
     if transport.rank == 0:
-        _conclude(market, reached)
+        _conclude(market, reached, exchanged)
     return reached.code
 
 
@@ -211,8 +214,8 @@ def _checkpoints(market: Market) -> GateCheckpoints:
     )
 
 
-def _conclude(market: Market, reached: Reached) -> None:
-    """Write summary.json above all days and stages, last of all."""
+def _conclude(market: Market, reached: Reached, exchanged: int) -> None:
+    """Write summary.json above all days and stages, last of all. exchanged: bytes, in this launch."""
     out, told = market.out, reached.told
     out.complete(
         {
@@ -222,6 +225,7 @@ def _conclude(market: Market, reached: Reached) -> None:
             "converged": reached.code == 0,
             "interrupted": reached.code == EXIT_INTERRUPTED,
             **{key: sum(one[key] for one in told) for key in SUMMED},
+            "bytes_exchanged": exchanged,
             "versions": versions(),
         }
     )

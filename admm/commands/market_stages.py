@@ -72,7 +72,7 @@ class DayRun:
         given: the command line.
         day: the agents of this rank, at the beginning or taken up after a step.
         stages: where results go.
-        kept: the checkpoints.
+        kept: the checkpoints. bytes_exchanged: in coordinations of this launch, on the driving rank.
         reached: the step that the day has come to; its gate is None before the first.
     """
 
@@ -80,6 +80,7 @@ class DayRun:
         self, given: argparse.Namespace, day: MarketDay, stages: Stages, kept: GateCheckpoints, reached: Reached
     ) -> None:
         self._given, self._day, self._stages, self._kept, self._reached = given, day, stages, kept, reached
+        self.bytes_exchanged = 0
         self._driving = day.transport.rank == 0
 
     def run(self, settings: Settings) -> Ended:
@@ -111,6 +112,7 @@ class DayRun:
             print("day-ahead: energy and flexibility capacity")
             with History(out) as history, ProgressPrinter() as show:
                 result = self._day.day_ahead(replace(settings, callback=self._recorder(settings, history, show)))
+            self.bytes_exchanged += result.bytes_exchanged
         else:
             self._day.day_ahead(settings)
             if not self._day.transport.has_result:
@@ -157,7 +159,8 @@ class DayRun:
             status = gate.status
             if status not in ENDED_EARLY:
                 self._keep(gate.number, gate.result)
-            if self._driving:
+            if gate.result is not None:
+                self.bytes_exchanged += gate.result.bytes_exchanged
                 self._say_gate(gate.number, gate.result)
         return status
 
