@@ -13,6 +13,7 @@ from typing import Any
 from admm import InputError, Progress, Settings, Status, TielineError, Transport, TransportError
 from admm.commands.common import (
     EXIT_INTERRUPTED,
+    lock_for,
     on_every_rank,
     owned_agents,
     plain_name,
@@ -20,10 +21,12 @@ from admm.commands.common import (
 )
 from admm.commands.market_stages import STAGES, DayRun, Stages
 from admm.errors import public_words
+from admm.folder_lock import FolderLock
 from admm.interrupts import Interrupts
-from admm.output import OutputFolder, file_digest, versions
+from admm.output import OutputFolder, file_digest, run_id_of, versions
+from admm.ownership import AUDIT
 from admm.resume import UNFIT
-from admm.transcript import FOLDER as AUDIT
+from admm.shared_memory import remove_left_by
 from admm.transcript import Transcript
 from networks.case import Case, load_case
 from networks.market.checkpoints import GateCheckpoints, Reached
@@ -54,16 +57,31 @@ class Market:
 
 def command(given: argparse.Namespace) -> int:
     """Run `tieline market`."""
-    return on_every_rank(given, _market)
+    with lock_for(_folder(given), _option(given)) as lock:
+        return on_every_rank(given, lambda given, transport: _market(given, transport, lock))
 
 
-def _market(given: argparse.Namespace, transport: Transport) -> int:
+def _folder(given: argparse.Namespace) -> str:
+    return given.resume or given.out or f"results/{plain_name(given.case)}-market"
+
+
+def _option(given: argparse.Namespace) -> str:
+    """Name the option that names the output folder."""
+    return "--out" if given.resume is None else "--resume"
+
+
+def _market(given: argparse.Namespace, transport: Transport, lock: FolderLock) -> int:
     """Run one rank's part: all days, each from where the last one left the stores."""
     with _refused(transport):
         market = _prepare(given, transport)
+        if transport.rank == 0:
+            lock.take()
+            remove_left_by(lock.former)
+            market.out.tidy()
+            transport.run_id = market.out.run_id = _run_id(market)
         if given.audit:
             where = (transport.rank, transport.ranks, plain_name(given.case))
-            transport.transcript = Transcript(market.out / AUDIT, *where)
+            transport.transcript = Transcript(market.out / AUDIT, *where, goes_on=given.resume is not None)
     try:
         with Interrupts() if transport.rank == 0 else nullcontext() as interrupts:
             settings = market.settings
@@ -174,9 +192,8 @@ def _prepare(given: argparse.Namespace, transport: Transport) -> Market:
         uncertainty.check(whole, given.draw)
     if given.resume is not None and given.out not in (None, given.resume):
         raise InputError(f"--resume {given.resume}: a market goes on in its own folder; leave out --out {given.out}")
-    path = given.resume or given.out or f"results/{plain_name(given.case)}-market"
     names = [case.folder.day for case in days] if len(days) > 1 else list(STAGES)
-    out = OutputFolder(path, folders=names, audited=given.audit, option="--out" if given.resume is None else "--resume")
+    out = OutputFolder(_folder(given), folders=names, audited=given.audit, option=_option(given))
     if transport.rank == 0:
         out.check()
         for case in days:
@@ -195,21 +212,32 @@ def _table(given: argparse.Namespace, case: Case) -> MarketTable:
     return case.table.market.model_copy(update=changes)
 
 
-def _checkpoints(market: Market) -> GateCheckpoints:
-    """Say where this rank keeps the state, and what a market that goes on must have in common with it."""
+def _run_id(market: Market) -> str:
+    """Return the id of this market; one that goes on keeps its id."""
+    kept = market.out.run_id_to_go_on_with() if market.given.resume is not None else ""
+    return kept or run_id_of(_identity(market), market.out.former_run_id())
+
+
+def _identity(market: Market) -> dict[str, str]:
+    """Say what two launches of one market have in common."""
     given, table, whole = market.given, market.uncertainty.table, market.whole
     identity = {"command": "market", "case": whole.name, "public files": whole.public_digest().hex()}
     scenario = "" if given.scenario is None else " ".join(map(file_digest, scenario_files(Path(given.scenario))))
     identity |= {"rules of the market": table.model_dump_json(), "--scenario": scenario}
-    clock = Clock.of(table, market.days[0].horizon)
+    return identity | {f"--{name.replace('_', '-')}": str(getattr(given, name)) for name in SAME_OPTIONS}
+
+
+def _checkpoints(market: Market) -> GateCheckpoints:
+    """Say where this rank keeps the state."""
+    clock = Clock.of(market.uncertainty.table, market.days[0].horizon)
     return GateCheckpoints(
         market.days,
         (*clock.gates(), clock.periods),
         market.out.path,
-        identity | {f"--{name.replace('_', '-')}": str(getattr(given, name)) for name in SAME_OPTIONS},
-        resume=given.resume is not None,
+        _identity(market),
+        resume=market.given.resume is not None,
         versions=versions(),
-        agent_identity=lambda name: f"{whole.private_digest([name]):x}",
+        agent_identity=lambda name: f"{market.whole.private_digest([name]):x}",
         say=print,
     )
 

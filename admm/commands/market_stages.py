@@ -47,11 +47,16 @@ class Stages:
     def __iter__(self) -> Iterator[OutputFolder]:
         return iter((self.day_ahead, self.intraday, self.settlement))
 
+    def name_run(self, run_id: str) -> None:
+        """Give all files from now on the id of the run."""
+        for folder in (self.whole, *self):
+            folder.run_id = run_id
+
     def unmark_older(self, fresh: bool) -> None:
         """Remove the marks of an older result above and behind the day-ahead market. fresh: no step is kept yet, so the
         older one's checkpoints go, too."""
         if fresh:
-            self.whole.prepare(private=False)
+            self.whole.prepare(private=False)  # their older results go when they are written
         for folder in (self.whole, self.intraday, self.settlement):
             folder.unmark()
 
@@ -110,17 +115,19 @@ class DayRun:
         if self._driving:
             print(case.headline(), *case.notes, sep="\n  ")
             print("day-ahead: energy and flexibility capacity")
-            with History(out) as history, ProgressPrinter() as show:
+            self._stages.name_run(self._day.transport.run_id)
+            with History(out, agents=list(case.agents)) as history, ProgressPrinter() as show:
                 result = self._day.day_ahead(replace(settings, callback=self._recorder(settings, history, show)))
             self.bytes_exchanged += result.bytes_exchanged
         else:
             self._day.day_ahead(settings)
             if not self._day.transport.has_result:
                 return Status.STOPPED  # the driving rank says why
+        self._stages.name_run(self._day.transport.run_id)
         facts = finish_agents(case, self._day.agents, out) | {"activation": activation_facts(self._day)}
         told = [json.loads(text) for text in self._day.transport.gather_text(json.dumps(facts))]
         if self._driving:
-            write_boundary(out / BOUNDARY, result.boundary, SIGNS, case.horizon.time_utc())
+            write_boundary(out / BOUNDARY, result.boundary, SIGNS, case.horizon.time_utc(), run_id=out.run_id)
             activation = {key: value for fact in told for key, value in fact["activation"].items()}
             out.complete(run_summary(case, self._given, result, told) | {"stage": DAY_AHEAD} | activation)
             print(f"  {_plain(result)} after {result.iterations} iterations, {result.objective:.2f} EUR")
@@ -173,16 +180,23 @@ class DayRun:
     def _write_what_happened(self) -> list[dict[str, Any]]:
         """Write each agent's private file, and on the driving rank what was exchanged; what ranks say of flows."""
         day, out = self._day, self._stages.intraday
+        self._stages.name_run(day.transport.run_id)
         if self._driving:
-            out.prepare()
+            out.prepare(agents=list(day.case.agents))
         day.transport.share_text("")  # the folder is there
-        out.prepare_private()
+        out.prepare_private(list(day.agents))
         times = day.case.horizon.time_utc()
         for name, (values, units, cost_eur) in day.happened().items():
             names = {block: one for block, one in day.agents[name].names().items() if block in values}
-            write_private(out.private(name), values, units, cost_eur, times, names)
+            write_private(out.private(name), values, units, cost_eur, times, names, run_id=out.run_id)
         if self._driving:
-            write_boundary(out / BOUNDARY, self._reached.results[day.case.horizon.periods].boundary, SIGNS, times)
+            write_boundary(
+                out / BOUNDARY,
+                self._reached.results[day.case.horizon.periods].boundary,
+                SIGNS,
+                times,
+                run_id=out.run_id,
+            )
         return [json.loads(text) for text in day.transport.gather_text(json.dumps(realised_facts(day)))]
 
     # -------------------------------------------------------------- settlement
@@ -192,7 +206,7 @@ class DayRun:
         results, stages = self._reached.results, self._stages
         settlement = settle(outcome.record, outcome.spread_eur_per_mwh)
         stages.settlement.prepare(private=False)
-        write_tables(stages.settlement.path, market_tables(settlement, results))
+        write_tables(stages.settlement.path, market_tables(settlement, results), stages.settlement.run_id)
         realised = realised_summary(self._day.case, facts)
         summary, settled = day_summary(self._day.case, settlement, outcome, results)
         stages.intraday.complete(summary | realised | {"stage": INTRADAY})

@@ -84,11 +84,12 @@ class GateCheckpoints(Checkpoints):
         Raises:
             InputError: there are checkpoints, but none can be used; on every rank.
         """
-        self.take({name: _Held() for name in owned})
+        self.take({name: _Held() for name in owned}, transport.run_id)
         if not self.resume:
             return None
         if transport.ranks > 1:
             transport.start({}, {})  # ranks can talk from here on
+            self.run_id = transport.run_id
         if transport.rank != 0:
             return self._follow(transport)
         market = self._market(transport, None)
@@ -140,6 +141,7 @@ class GateCheckpoints(Checkpoints):
             private: {agent: what the rest of the days depends on}, of this rank's agents.
             transport: between runs.
         """
+        self.run_id = transport.run_id
         for name, held in self._agents.items():
             held.values = private[name]
         if transport.rank == 0:

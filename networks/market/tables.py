@@ -11,17 +11,18 @@ In the HDF5 file a table is a group and each of its columns a dataset (rows,) wi
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from admm import InputError, Result
 from admm.history import new_file
+from admm.whole_file import write_whole
 from networks.market.record import DayRecord
 from networks.market.settlement import CENTS_PER_EUR, DAY_AHEAD_GATE, PRODUCTS, STAGES, Settlement
 from networks.market.tariffs import ENERGY, QUANTITIES
@@ -185,48 +186,35 @@ def market_tables(settlement: Settlement, results: Mapping[int, Result]) -> dict
 # -------------------------------------------------------------------- files
 
 
-def write_tables(folder: str | os.PathLike[str], tables: Mapping[str, Table]) -> None:
-    """TABLE.csv each, and market.h5 with all of them; a file that is there is whole. Raises InputError."""
+def write_tables(folder: str | os.PathLike[str], tables: Mapping[str, Table], run_id: str = "") -> None:
+    """Write market.h5 with all tables, then TABLE.csv each: a CSV file carries no run id, and is known by the former.
+
+    A file that is there is whole. Raises InputError, OutputError.
+    """
+    write_hdf5(Path(folder) / HDF5_FILE, tables, run_id)
     for name, table in tables.items():
         write_csv(Path(folder) / f"{name}.csv", table)
-    write_hdf5(Path(folder) / HDF5_FILE, tables)
 
 
 def write_csv(path: str | os.PathLike[str], table: Table) -> None:
     """A header and the rows; a number that is not there is an empty cell."""
     rows = zip(*(_cells(column.values) for column in _checked(str(path), table).values()), strict=True)
-    with _new_text(Path(path)) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table)
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(rows)
+    write_whole(Path(path), text.getvalue().encode())
 
 
-def write_hdf5(path: str | os.PathLike[str], tables: Mapping[str, Table]) -> None:
+def write_hdf5(path: str | os.PathLike[str], tables: Mapping[str, Table], run_id: str = "") -> None:
     """/TABLE/COLUMN, (rows,), in the order of the tables' columns."""
-    with new_file(Path(path)) as file:
+    with new_file(Path(path), run_id=run_id) as file:
         for name, table in tables.items():
             group = file.create_group(name, track_order=True)
             for key, column in _checked(f"{path}: {name}", table).items():
                 kind = h5py.string_dtype() if column.values.dtype == object else column.values.dtype
                 data = group.create_dataset(key, data=column.values, dtype=kind)
                 data.attrs["unit"], data.attrs["description"] = column.unit, column.description
-
-
-@contextmanager
-def _new_text(path: Path) -> Iterator[TextIO]:
-    """A text file that appears under its name only when it is complete and on the disk."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); check the folder and its rights") from None
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _checked(where: str, table: Table) -> Table:
