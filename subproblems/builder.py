@@ -204,7 +204,9 @@ class Builder:
         for block, start in self._bounded():
             index = self._index(block)
             bounds.append((*self._bounds[index], self._scales[index]))
-            rows.append(Block(self._bound_names[block.name], start, block.length, block.unit, shown=block.shown))
+            rows.append(
+                Block(self._bound_names[block.name], start, block.length, block.unit, shown=block.shown, bounds=True)
+            )
         return bounds, rows
 
     def _hessian(self, n: int) -> sp.csc_matrix:

@@ -31,6 +31,7 @@ class Block:
 
     fixed: of the rows of a balance, {what has no choice: kW an entry} as pairs. shown: in messages, another unit and
     how much of it one of the unit is; below 0 where it counts the other way. implied: rows that follow from others.
+    bounds: whether the rows are the bounds of variables, one in each.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Block:
     fixed: tuple[tuple[str, tuple[float, ...]], ...] = ()
     shown: tuple[str, float] | None = None
     implied: bool = False
+    bounds: bool = False
 
     @property
     def entries(self) -> slice:

@@ -286,9 +286,9 @@ def _awards(qp: QuadraticProgram, coupling: str, unit_of: np.ndarray) -> np.ndar
 def _bounded_variable(qp: QuadraticProgram) -> np.ndarray:
     """For every row the variable whose bounds it holds; -1 for all other rows. shape (m,).
 
-    Bounds are the rows that have a unit; a balance may happen to have one variable only, too.
+    A balance may happen to have one variable only, too.
     """
     rows, found = sp.csr_matrix(qp.A), np.full(qp.l.size, -1)
-    for block in (block for block in qp.rows if block.unit):
+    for block in (block for block in qp.rows if block.bounds):
         found[block.entries] = rows[block.entries].indices
     return found

@@ -159,7 +159,7 @@ class IntradayTransmission:
         """Limits are open before the gate; generators are held there, and near their reserve within the notice."""
         lower, upper = qp.l.copy(), qp.u.copy()
         blocks = {block.name: block for block in qp.rows}
-        several = np.concatenate([np.full(block.length, not block.unit) for block in qp.rows])  # no variable's bounds
+        several = np.concatenate([np.full(block.length, not block.bounds) for block in qp.rows])  # no variable's bounds
         period = np.concatenate([np.arange(block.length) for block in qp.rows])
         over = several & (period < gate) & (qp.l < qp.u)
         lower[over], upper[over] = -np.inf, np.inf
