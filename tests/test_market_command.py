@@ -30,11 +30,11 @@ STAGES = {
 AGENTS = {HOMES, CARS, "dso", "tso"}
 WHOLE_KEYS = {
     "case", "days", "draw", "converged", "interrupted", "day_ahead_cost_eur", "cost_eur", "balancing_eur", "relief_eur",
-    "gates", "gates_not_converged", "bytes_exchanged", "versions", "complete",
+    "gates", "gates_not_converged", "bytes_exchanged", "versions", "run_id", "complete",
 }  # fmt: skip
 INTRADAY_KEYS = {
     "case", "start_utc", "periods", "step_minutes", "gates", "gates_not_converged", "converged", "day_ahead_iterations",
-    "median_gate_iterations", "gate_seconds", "versions", "stage", "complete", "ac_max_voltage_error_pu",
+    "median_gate_iterations", "gate_seconds", "versions", "stage", "run_id", "complete", "ac_max_voltage_error_pu",
     "ac_max_loss_error", "ac_passed", "realised_max_voltage_violation_pu", "realised_max_current_violation_share",
     "realised_max_substation_violation_share", "realised_overloads", "realised_overload_words",
 }  # fmt: skip

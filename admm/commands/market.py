@@ -214,8 +214,9 @@ def _table(given: argparse.Namespace, case: Case) -> MarketTable:
 
 def _run_id(market: Market) -> str:
     """Return the id of this market; one that goes on keeps its id."""
-    kept = market.out.run_id_to_go_on_with() if market.given.resume is not None else ""
-    return kept or run_id_of(_identity(market), market.out.former_run_id())
+    former = market.out.former_run_id()
+    kept = (market.out.run_id_to_go_on_with() or former) if market.given.resume is not None else ""
+    return kept or run_id_of(_identity(market), former)
 
 
 def _identity(market: Market) -> dict[str, str]:
