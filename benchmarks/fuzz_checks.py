@@ -19,6 +19,10 @@ WITH_RESULT, WITH_ERROR = (0, 3), (1, 2, 4)
 """Exit codes; `--help` and the like end with 0, too."""
 
 
+UNBOUNDED = "cost falls without end"
+"""What an agent's solver says of a program without an optimum; every device, connection and network has limits."""
+
+
 class Fault(Exception):
     """Something that no input may bring about; the words say what."""
 
@@ -66,6 +70,8 @@ def command(arguments: Sequence[str]) -> str:
     said = errors.buffer.getvalue().decode()
     if code not in (*WITH_RESULT, *WITH_ERROR):
         raise Fault(f"exit code {code!r}, said {said[:300]!r}")
+    if UNBOUNDED in said:
+        raise Fault(f"called unbounded, which no case is: {said[:500]!r}")
     if code in WITH_RESULT and said:
         raise Fault(f"exit code {code}, but standard error has {said[:500]!r}")
     if code in WITH_ERROR and said:  # without a command there is nothing but the help

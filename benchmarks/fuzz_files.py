@@ -23,10 +23,10 @@ from benchmarks.fuzz_base import (
     write_files,
 )
 from benchmarks.fuzz_checks import Fault, check_output, check_valid, command, ended
+from benchmarks.fuzz_csv import mutated_csv
 from benchmarks.fuzz_inputs import (
     CHANGES,
     TEXTS,
-    mutated_csv,
     mutated_text,
     mutated_tree,
     toml_text,

@@ -29,6 +29,8 @@ def work(subject: str, seed: int, first: int, count: int, folder: Path, pipe: in
     """Cases `first` to `first + count - 1`; folder: an empty one."""
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
     warnings.simplefilter("ignore")
+    for kind in (RuntimeWarning, UserWarning):  # what numpy and scipy say of numbers that nobody should have given them
+        warnings.simplefilter("always", kind)
     tried = SUBJECTS[subject].make(folder)
     with (folder / "terminal").open("w+b", buffering=0) as terminal:
         for descriptor in (1, 2):

@@ -20,8 +20,9 @@ from benchmarks.fuzz import FuzzRow, shares, tried
 from benchmarks.fuzz_api import Agents, Messages, Programs
 from benchmarks.fuzz_checkpoints import CheckpointFiles
 from benchmarks.fuzz_checks import Fault, Subject, check_message, check_output, command, ended
+from benchmarks.fuzz_csv import mutated_csv
 from benchmarks.fuzz_files import CaseFiles, CommandLine, GridFile, Scenarios
-from benchmarks.fuzz_inputs import mutated_bytes, mutated_csv, mutated_text, mutated_tree, toml_text
+from benchmarks.fuzz_inputs import mutated_bytes, mutated_text, mutated_tree, toml_text
 from benchmarks.fuzz_results import Results
 from benchmarks.fuzz_subjects import SUBJECTS, draw_for
 from benchmarks.fuzz_transcripts import Transcripts
