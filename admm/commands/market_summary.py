@@ -8,8 +8,8 @@ from typing import Any
 from admm import Result
 from admm.commands.summary import horizon_summary
 from admm.output import versions
-from admm.words import AC_LOSS_SHARE, AC_VOLTAGE_PU
 from networks.case import Case, coupling_name
+from networks.flow_checks import AC_LOSS_SHARE, AC_VOLTAGE_PU
 from networks.market.activation import activation_summary
 from networks.market.day import DayOutcome, MarketDay
 from networks.market.realised import KINDS, realised_check
