@@ -30,6 +30,8 @@ COMMANDS = {
     "privacy": ("what noise and masked sums cost", "solver cap"),
     "market_studies": ("six studies on the market, many draws", f"subjects solver {RUNNER}"),
     "market_gates": ("every gate of a day, warm and cold", "subjects solver resume again"),
+    "market_settlement": ("five draws settled, and recomputed from their CSV files", ""),
+    "market_kills": ("the market killed at random moments, and resumed", ""),
     "faults": ("what becomes of a run when something goes wrong", "again"),
     "stragglers": ("one rank slowed, and stalls: staleness 0 to 10", "solver cap"),
     "cluster.two_hosts": ("two hosts, and the link between them cut (root)", ""),

@@ -321,7 +321,7 @@ class Case:
             self._public_series("pv_profile", network.pv_profile, revise) * network.pv_scale,
         )
 
-    def user_net(self, name: str) -> UserNet | None:
+    def user_net(self, name: str, revise: Revise = as_it_stands) -> UserNet | None:
         """The source of a distribution network with the case's profiles; None where it is a folder of tables."""
         network = next(n for n in self.folder.distribution if n.name == name)
         source = grid_source(self.folder, network)
@@ -329,7 +329,7 @@ class Case:
             return None
         return UserNet(
             source,
-            NetSchedule(*self._factors(network), slack_voltage_pu=network.slack_voltage_pu),
+            NetSchedule(*self._factors(network, revise), slack_voltage_pu=network.slack_voltage_pu),
             network.current_limit_scale or 1.0,
             network.voltage_min_pu is None,
             network.voltage_max_pu is None,

@@ -34,9 +34,14 @@ WHOLE_KEYS = {
 }  # fmt: skip
 INTRADAY_KEYS = {
     "case", "start_utc", "periods", "step_minutes", "gates", "gates_not_converged", "converged", "day_ahead_iterations",
-    "median_gate_iterations", "gate_seconds", "versions", "stage", "run_id", "complete", "ac_max_voltage_error_pu",
-    "ac_max_loss_error", "ac_passed", "realised_max_voltage_violation_pu", "realised_max_current_violation_share",
-    "realised_max_substation_violation_share", "realised_overloads", "realised_overload_words",
+    "median_gate_iterations", "gate_seconds", "versions", "stage", "run_id", "complete",
+    "ac_passed", "gas_passed", "failed_checks", "realised_overloads", "realised_overload_words",
+    "gas_max_pressure_error_bar",
+    *(f"ac_max_{key}" for key in (
+        "voltage_error_pu", "loss_error", "voltage_violation_pu", "current_violation_share",
+        "substation_violation_share",
+    )),
+    *(f"user_net_max_{key}" for key in ("voltage_error_pu", "loss_error", "loading_error", "voltage_violation_pu")),
 }  # fmt: skip
 STATE = ["checkpoint-previous.h5", "checkpoint.h5", "private"]
 SETTLEMENT_KEYS = INTRADAY_KEYS | {

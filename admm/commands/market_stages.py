@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from admm import Progress, Result, Settings, Status
+from admm.commands.checks import checks_passed
 from admm.commands.common import EXIT_INTERRUPTED, EXIT_NOT_CONVERGED, History
 from admm.commands.market_summary import activation_facts, day_summary, realised_facts, realised_summary
 from admm.commands.summary import finish_agents, run_summary
@@ -129,7 +130,11 @@ class DayRun:
         if self._driving:
             write_boundary(out / BOUNDARY, result.boundary, SIGNS, case.horizon.time_utc(), run_id=out.run_id)
             activation = {key: value for fact in told for key, value in fact["activation"].items()}
-            out.complete(run_summary(case, self._given, result, told) | {"stage": DAY_AHEAD} | activation)
+            summary = run_summary(case, self._given, result, told) | {"stage": DAY_AHEAD} | activation
+            out.complete(summary)
+            if result.converged and not checks_passed(summary):
+                self._reached.code = EXIT_NOT_CONVERGED
+                print(f"  a check did not pass: {summary['failed_checks']}")
             print(f"  {_plain(result)} after {result.iterations} iterations, {result.objective:.2f} EUR")
         status = shared_status(self._day.transport, result)
         if status not in ENDED_EARLY:
@@ -213,7 +218,7 @@ class DayRun:
         summary |= realised | settled
         stages.settlement.complete(summary | {"stage": SETTLEMENT})
         print(market_words(summary, str(stages.settlement.path)))
-        passed = summary["converged"] and summary["ac_passed"] is not False
+        passed = summary["converged"] and checks_passed(summary)
         return Ended(0 if passed else EXIT_NOT_CONVERGED, summary=summary)
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from admm import Result
+from admm.commands.checks import add_told, checks_summary
 from admm.commands.summary import horizon_summary
 from admm.output import versions
 from networks.case import Case, coupling_name
-from networks.flow_checks import AC_LOSS_SHARE, AC_VOLTAGE_PU
+from networks.flow_checks import LIMIT_KEYS, check_flows
 from networks.market.activation import activation_summary
 from networks.market.day import DayOutcome, MarketDay
 from networks.market.realised import KINDS, realised_check
 from networks.market.settlement import Settlement, worse_off
+from networks.user_net_check import UserNet
 
 WORSE_OFF_EUR = 0.05
 """By more than this an agent counts as worse off: a run's prices are agreed on to a tolerance."""
-AC_KEYS = ("ac_max_voltage_error_pu", "ac_max_loss_error")
+WORST_KEYS = dict(zip(KINDS, LIMIT_KEYS.values(), strict=True))
+"""Keys of a summary: how far the worst element is beyond its limit, negative inside."""
 MOST_OVERLOADS = 20
 """So many are listed by name in a summary, the worst first."""
 KIND_WORDS = {"voltage_pu": "voltage of node", "current_share": "branch", "substation_share": "the"}
@@ -38,37 +42,41 @@ def connections_kw(case: Case) -> dict[str, float]:
     return {coupling_name(a.name, a.network): a.connection_kw for a in case.table.agent}
 
 
-def realised_facts(day: MarketDay) -> dict[str, dict[str, Any]]:
-    """Check what happened on the feeders of this rank, {network: facts}: own flows and limits against AC flows."""
-    limits_kw, found = connections_kw(day.case), {}
+@dataclass(frozen=True)
+class _RealisedCase:
+    """The case as it turned out, for the checks of flows."""
+
+    day: MarketDay
+
+    def connections_mw(self, network: str) -> dict[str, float]:
+        return self.day.case.connections_mw(network)
+
+    def user_net(self, network: str) -> UserNet | None:
+        return self.day.case.user_net(network, self.day.realised_series)
+
+
+def realised_facts(day: MarketDay) -> dict[str, Any]:
+    """Check what happened on the feeders of this rank: own flows against AC flows, limits, the user's own network."""
+    limits_kw, facts = connections_kw(day.case), {"limits": [], "networks": len(day.intraday.feeders)}
     for name, feeder in day.intraday.feeders.items():
+        add_told(facts, check_flows(_RealisedCase(day), name, feeder.program, *feeder.latest()))
         checked = realised_check(feeder, limits_kw)
-        found[name] = {"checks": feeder.checks(), "limits": None if checked is None else checked.facts()}
-    return found
+        facts["limits"] += [] if checked is None else [checked.facts()]
+    return facts
 
 
-def realised_summary(case: Case, facts: Sequence[Mapping[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Say how far what happened is from AC flows and beyond limits, over all feeders; `ac_passed` is the verdict."""
-    every = [one for fact in facts for one in fact.values()]
-    errors = {key: _worst([one["checks"].get(key) for one in every]) for key in AC_KEYS}
-    missing = any(one["limits"] is None for one in every)
-    limits = [] if missing else [one["limits"]["worst"] for one in every]
-    found = {kind: [worst[kind] for worst in limits if worst[kind] is not None] for kind in KINDS}
-    worst = {f"realised_max_{kind.replace('_', '_violation_')}": max(found[kind], default=None) for kind in KINDS}
-    overloads = [over for one in every if one["limits"] is not None for over in one["limits"]["overloads"]]
-    overloads.sort(key=lambda over: -over["beyond"])
-    exact = None not in errors.values() and errors[AC_KEYS[0]] <= AC_VOLTAGE_PU and errors[AC_KEYS[1]] <= AC_LOSS_SHARE
-    return {
-        **errors,
-        **worst,
-        "realised_overloads": None if missing else len(overloads),
-        "realised_overload_words": "; ".join(overload_words(case, over) for over in overloads[:MOST_OVERLOADS]),
-        "ac_passed": exact and not missing and not overloads,
-    }
-
-
-def _worst(values: Sequence[float | None]) -> float | None:
-    return None if None in values else max(values, default=None)
+def realised_summary(case: Case, facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Say how far what happened is from AC flows and beyond limits, over all feeders: the keys of the day-ahead
+    summary, and the overloads by name."""
+    limits = [one for fact in facts for one in fact["limits"]]
+    overloads = sorted((over for one in limits for over in one["overloads"]), key=lambda over: -over["beyond"])
+    words = "; ".join(overload_words(case, over) for over in overloads[:MOST_OVERLOADS])
+    found = {kind: [one["worst"][kind] for one in limits if one["worst"][kind] is not None] for kind in KINDS}
+    told = checks_summary(facts) | {key: max(found[kind], default=None) for kind, key in WORST_KEYS.items()}
+    if overloads:
+        told["ac_passed"] = False
+        told["failed_checks"] = "; ".join(filter(None, (f"realised overloads: {words}", told["failed_checks"])))
+    return told | {"realised_overloads": len(overloads), "realised_overload_words": words}
 
 
 def overload_words(case: Case, over: Mapping[str, Any]) -> str:

@@ -186,6 +186,10 @@ class MarketDay:
         self.intraday = self._intraday_market()
         self.intraday.restore({name: kept[name]["day"] for name in self.agents}, reached)
 
+    def realised_series(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Return what a series of the case came to, (T,). values: its day-ahead forecast."""
+        return self._knowledge.series.at_gate(name, values, self.case.horizon.periods)
+
     def happened(self) -> dict[str, tuple[dict[str, np.ndarray], dict[str, str], float | None]]:
         """Return what this rank's agents did, after the closing: {agent: (values, units, own cost)}; private."""
         day, found = self.intraday, {}
