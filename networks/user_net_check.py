@@ -19,6 +19,8 @@ from networks.pandapower_tables import NO_RATING_KA, open_network, quiet
 
 RESULTS = ("line", "trafo", "trafo3w", "impedance")
 """Tables whose elements have losses in pandapower's results."""
+LOADS, SGENS = ("load", "asymmetric_load", "motor"), ("sgen", "asymmetric_sgen")
+"""Tables that follow the profile of loads, and that of static generators."""
 MEMBER = re.compile(r"\b(line|trafo) (\d+)\b")
 """Elements in the name of a branch, of which several may be parallel."""
 FIRST_CONST = "const_"
@@ -94,6 +96,15 @@ def user_net_flow(source: Path | Any, schedule: NetSchedule) -> NetFlow:
         return net.solve()
 
 
+def _active_mw(table: str, row: Any) -> float:
+    """Active power of an element in a row, before its scaling, as pandapower takes it."""
+    if table == "asymmetric_load":
+        return float(row["p_a_mw"] + row["p_b_mw"] + row["p_c_mw"])
+    if table == "motor":
+        return float(row["pn_mech_mw"] / row["efficiency_percent"] * row["loading_percent"])
+    return float(row["p_mw"])
+
+
 class _Scheduled:
     """The user's network with rows for what the case adds, and the numbers of the file by which profiles multiply."""
 
@@ -102,9 +113,8 @@ class _Scheduled:
 
         self.net, self.schedule = net, schedule
         self.periods = schedule.load.size
-        self.load = {key: net.load[key].to_numpy(dtype=float, copy=True) for key in ("p_mw", "q_mvar")}
-        self.sgen = {key: net.sgen[key].to_numpy(dtype=float, copy=True) for key in ("p_mw", "q_mvar")}
-        self.own = net.load.index, net.sgen.index
+        self.scaling = {table: net[table]["scaling"].to_numpy(dtype=float, copy=True) for table in (*LOADS, *SGENS)}
+        self.own = {table: net[table].index for table in self.scaling}
         if schedule.slack_voltage_pu is not None:
             net.ext_grid["vm_pu"] = schedule.slack_voltage_pu
         self.customers = self._customers() if schedule.pv.any() else {}
@@ -114,8 +124,13 @@ class _Scheduled:
 
     def _customers(self) -> dict[int, float]:
         """Active power of loads by bus, MW: customers' own generation is a share of it."""
-        loads = self.net.load[self.net.load["in_service"].astype(bool)]
-        return (loads["p_mw"] * loads["scaling"]).groupby(loads["bus"]).sum().to_dict()
+        found: dict[int, float] = {}
+        for table in LOADS:
+            elements = self.net[table]
+            for _, row in elements[elements["in_service"].astype(bool)].iterrows():
+                bus, active_mw = int(row["bus"]), _active_mw(table, row) * float(row["scaling"])
+                found[bus] = found.get(bus, 0.0) + active_mw
+        return found
 
     def solve(self) -> NetFlow:
         buses = [bus for bus, row in self.net.bus.iterrows() if bool(row["in_service"])]
@@ -140,11 +155,10 @@ class _Scheduled:
         """Write one period into the tables and solve it."""
         import pandapower
 
-        net, schedule, (loads, sgens) = self.net, self.schedule, self.own
-        for key, cells in self.load.items():
-            net.load.loc[loads, key] = schedule.load[period] * cells
-        for key, cells in self.sgen.items():
-            net.sgen.loc[sgens, key] = schedule.sgen[period] * cells
+        net, schedule = self.net, self.schedule
+        for table, scaling in self.scaling.items():
+            factor = schedule.load[period] if table in LOADS else schedule.sgen[period]
+            net[table].loc[self.own[table], "scaling"] = factor * scaling
         if self.customers:
             net.load.loc[self.customer_rows, "p_mw"] = -schedule.pv[period] * np.array(list(self.customers.values()))
         drawn = np.array([one[period] for one in schedule.drawn_mva.values()])

@@ -8,7 +8,7 @@ It shares no solver with the agents, and the multiplier of y - z = 0 is the pric
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,8 +16,9 @@ import scipy.sparse as sp
 from admm import Coupling, InfeasibleError, SolverError
 from admm.couplings import Layout
 from admm.state import BoundaryResult
+from subproblems.conflict import find_conflict
 from subproblems.infeasibility import explain
-from subproblems.quadratic_program import INFINITE, QuadraticProgram
+from subproblems.quadratic_program import INFINITE, Block, QuadraticProgram
 
 GAP_TOLERANCE = 1e-9
 CAREFUL: tuple[Mapping[str, float], ...] = ({}, {"max_step_fraction": 0.9}, {"static_regularization_constant": 1e-7})
@@ -65,9 +66,11 @@ def solve_monolithic(programs: Mapping[str, QuadraticProgram], couplings: Sequen
     rows = [sp.diags(1 / _scale_of(programs[n], "row_scale", programs[n].l.size)) @ programs[n].A for n in names]
     A = sp.vstack([sp.block_diag(rows), sp.diags(1 / layout.scale) @ ties], format="csc") @ sp.diags(scale)
     lower, upper = (_stacked_bounds(programs, names, key, layout.size) for key in ("l", "u"))
-    x, multiplier = _clarabel(
-        sp.diags(scale) @ P @ sp.diags(scale) / money, scale * q / money, A, lower, upper, programs
-    )
+    numbers = (sp.diags(scale) @ P @ sp.diags(scale) / money, scale * q / money, A, lower, upper)
+    try:
+        x, multiplier = _clarabel(*numbers, programs)
+    except InfeasibleError as error:
+        raise _shortest(error, programs, layout, *numbers) from None
     x = scale * x
     split = {n: x[start[n] : start[n] + programs[n].size] for n in names}
     price = multiplier[-layout.size :] * money / layout.scale
@@ -148,6 +151,33 @@ def _check_status(status: str, multiplier: np.ndarray, programs: Mapping[str, Qu
     if "PrimalInfeasible" in status:
         raise InfeasibleError("the whole problem is infeasible: " + _conflict(multiplier, programs))
     raise SolverError(f"the centralised solve ended with status {status}: check scales and bounds of the programs")
+
+
+def _shortest(
+    error: InfeasibleError,
+    programs: Mapping[str, QuadraticProgram],
+    layout: Layout,
+    P: sp.csc_matrix,
+    q: np.ndarray,
+    A: sp.csc_matrix,
+    lower: np.ndarray,
+    upper: np.ndarray,
+) -> InfeasibleError:
+    """The error with an irreducible conflict, where one is found in time: without any row of it the others can hold."""
+    rows, variables, height, width = [], [], 0, 0
+    for name, program in programs.items():
+        rows += [replace(one, start=one.start + height, name=f"{name}: {one.name}") for one in program.rows]
+        variables += [replace(one, start=one.start + width) for one in program.variables]
+        height, width = height + program.l.size, width + program.size
+    for one in layout.blocks:
+        size = one.entries.stop - one.entries.start
+        rows.append(Block(f"{one.coupling.name}: {one.quantity.name} agrees", height + one.entries.start, size))
+    whole = QuadraticProgram(P, q, A, lower, upper, {}, variables=tuple(variables), rows=tuple(rows))
+    conflict = find_conflict(whole)
+    if conflict is None:
+        return error
+    told = replace(conflict, weight=np.append(conflict.weight[:height], np.zeros(layout.size)))  # ties say nothing
+    return InfeasibleError(f"the whole problem is infeasible: {told.public_words()}")
 
 
 def _conflict(multiplier: np.ndarray, programs: Mapping[str, QuadraticProgram]) -> str:

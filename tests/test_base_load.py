@@ -60,7 +60,7 @@ def test_a_load_without_a_flow_asks_for_its_units(command, tmp_path, capsys) -> 
     assert words in ended.errors
 
 
-@pytest.mark.parametrize("scale", ["4e3", "1e9", "1e16"])
+@pytest.mark.parametrize("scale", ["4e3", "1e9", "1e12"])
 def test_loads_beyond_all_measure_are_told_as_such_without_a_warning(scale, tmp_path, capsys) -> None:
     case = small_case("ext_grid_vm_ignored", tmp_path, f"load_scale = {scale}")
     with warnings.catch_warnings():
@@ -145,3 +145,24 @@ def test_a_load_without_a_flow_that_an_agent_beside_it_carries_is_no_error() -> 
     model = model_of(feeder_net(150.0))
     assert not BaseLoad.of_model(model).flow.converged.all()
     check_base_load(model, {"c": 160.0})
+
+
+@pytest.mark.parametrize(
+    ("lines", "limit"),
+    [
+        (["voltage_min_pu = 0.97"], "voltage limits of node 2"),
+        (["voltage_min_pu = 0.9", "substation_limit_mva = 6.0"], "substation limit"),
+        (["voltage_min_pu = 0.9", "current_limit_scale = 0.5"], "current limit of line 0"),
+    ],
+)
+def test_centralised_names_the_limit_that_an_agent_cannot_keep(lines, limit, tmp_path, capsys) -> None:
+    """The feeder's own load keeps its limits, 4 MW that an agent must draw on top do not."""
+    case = small_case("bus_limits_ignored", tmp_path, *lines)
+    edit(CASE_FILE, "connection_kw = 50.0", "connection_kw = 6000.0")(case)
+    for old, new in (("import_limit_kw = 50.0", "import_limit_kw = 6000.0"), ("power_kw = 5", "power_kw = 4000")):
+        edit("agents/a1.toml", old, new)(case)
+    assert tieline(capsys, "check", case).code == 0
+    ended = tieline(capsys, "centralised", case, "--out", tmp_path / "out")
+    assert ended.code == 4 and ended.errors.count("\n") == 1
+    assert f"dso: base: {limit}" in ended.errors and "a1: connection: power balance" in ended.errors
+    assert ended.errors.count(";") == 1, "an irreducible conflict is of these two"

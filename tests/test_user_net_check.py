@@ -137,6 +137,20 @@ def test_a_schedule_without_a_flow_in_the_users_network_is_an_error_of_its_own()
     assert error.value.period == 1
 
 
+def test_motors_and_unbalanced_loads_follow_the_loads_and_customers_generate_a_share_of_all() -> None:
+    net, same = made_net(), made_net()
+    pp.create_motor(net, 2, pn_mech_mw=0.4, cos_phi=0.8, efficiency_percent=80, loading_percent=60)
+    pp.create_asymmetric_load(net, 3, p_a_mw=0.1, p_b_mw=0.2, p_c_mw=0.3, q_a_mvar=0.1, scaling=0.5)
+    pp.create_asymmetric_sgen(net, 4, p_a_mw=0.1, p_b_mw=0.2)
+    pp.create_load(same, 2, 0.3, 0.3 * 0.75)
+    pp.create_load(same, 3, 0.3, 0.05)
+    pp.create_sgen(same, 4, 0.3)
+    schedule = NetSchedule(np.array([0.3, 0.8]), np.array([0.6, 0.1]), np.array([0.2, 0.1]))
+    first, second = user_net_flow(net, schedule), user_net_flow(same, schedule)
+    for bus, voltage in second.voltage_pu.items():
+        assert first.voltage_pu[bus] == pytest.approx(voltage, abs=1e-8)
+
+
 def wrong(**changes):
     """An import that makes another feeder than the file holds."""
     right = grid_sources._feeder_from_json
