@@ -101,11 +101,6 @@ def _time_words(result: Result) -> str:
 
 def market_words(summary: dict[str, Any], folder: str) -> str:
     """What a day on the market came to."""
-    alone = (
-        f"day-ahead worse off than alone: {summary['day_ahead_worse_off']}"
-        if summary["day_ahead_worse_off_agents"]
-        else "no community is worse off day-ahead than alone"
-    )
     parts = {
         "gates": f"{summary['gates']}, {summary['median_gate_iterations']} iterations in the median "
         f"(day-ahead {summary['day_ahead_iterations']}), {summary['gates_not_converged']} not converged, "
@@ -118,7 +113,8 @@ def market_words(summary: dict[str, Any], folder: str) -> str:
         "gave way": f"{summary['relief_eur']:.2f} EUR of agents' limits, "
         f"{summary['reserve_short_mwh']:.3f} MWh of reserve",
         "realised flows": _realised_words(summary),
-        "settlement": f"adds up to {summary['settlement_sum_cents'] / 100:.2f} EUR; {alone}",
+        "settlement": f"adds up to {summary['settlement_sum_cents'] / 100:.2f} EUR",
+        "against alone": _alone_words(summary),
         "results": f"{folder}/",
     }
     return "\n".join(f"  {name:20} {words}" for name, words in parts.items())
@@ -128,3 +124,13 @@ def _realised_words(summary: dict[str, Any]) -> str:
     """Say whether what happened agrees with AC flows and keeps the feeders' limits."""
     count, words = summary["realised_overloads"], summary["realised_overload_words"]
     return f"NOT passed: {count} times beyond a limit: {words}" if count else _ac_words(summary)
+
+
+def _alone_words(summary: dict[str, Any]) -> str:
+    """Compare communities with themselves alone: as settled under the same errors, and day-ahead."""
+    settled, missing = summary["settled_worse_off"], summary["settled_not_compared"]
+    parts = [f"settled, worse off: {settled}" if settled else "settled, no community is worse off"]
+    parts += [f"not compared: {missing}"] if missing else []
+    day_ahead = summary["day_ahead_worse_off"]
+    parts += [f"day-ahead, worse off: {day_ahead}" if day_ahead else "day-ahead, no community is worse off"]
+    return "; ".join(parts)

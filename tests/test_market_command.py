@@ -47,6 +47,7 @@ STATE = ["checkpoint-previous.h5", "checkpoint.h5", "private"]
 SETTLEMENT_KEYS = INTRADAY_KEYS | {
     "day_ahead_cost_eur", "cost_eur", "balancing_eur", "balancing_mwh", "relief_eur", "reserve_short_mwh",
     "settlement_sum_cents", "day_ahead_worse_off_agents", "day_ahead_worse_off",
+    "settled_worse_off_agents", "settled_worse_off", "settled_better_off_eur", "settled_not_compared",
     "contracted_up_mwh", "contracted_down_mwh",
     "inside_up_mwh", "inside_down_mwh", "beyond_up_mwh", "beyond_down_mwh", "short_mwh", "long_mwh",
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,9 +19,9 @@ from admm.progress import ProgressPrinter
 from admm.words import market_words
 from networks.case import SIGNS
 from networks.market.checkpoints import GateCheckpoints, Reached
-from networks.market.day import MarketDay
+from networks.market.day import DayOutcome, MarketDay
 from networks.market.intraday import ENDED_EARLY, shared_status
-from networks.market.settlement import settle
+from networks.market.settlement import Settlement, settle
 from networks.market.tables import HDF5_FILE, market_tables, write_tables
 
 DAY_AHEAD, INTRADAY, SETTLEMENT = STAGES = ("day-ahead", "intra-day", "settlement")
@@ -98,7 +98,9 @@ class DayRun:
             return self._end_early(status)
         facts = self._write_what_happened()
         outcome = self._day.outcome()
-        return Ended(0) if outcome is None else self._settle(outcome, facts)
+        settlement = None if outcome is None else settle(outcome.record, outcome.spread_eur_per_mwh)
+        alone_eur = self._day.alone(settlement)
+        return Ended(0) if outcome is None else self._settle(settlement, outcome, alone_eur, facts)
 
     def _end_early(self, status: Status) -> Ended:
         if not self._day.transport.has_result:
@@ -206,14 +208,15 @@ class DayRun:
 
     # -------------------------------------------------------------- settlement
 
-    def _settle(self, outcome: Any, facts: list[dict[str, Any]]) -> Ended:
-        """Settle the day, on the driving rank."""
+    def _settle(
+        self, settlement: Settlement, outcome: DayOutcome, alone_eur: Mapping[str, float], facts: list[dict[str, Any]]
+    ) -> Ended:
+        """Write the settlement, on the driving rank."""
         results, stages = self._reached.results, self._stages
-        settlement = settle(outcome.record, outcome.spread_eur_per_mwh)
         stages.settlement.prepare(private=False)
         write_tables(stages.settlement.path, market_tables(settlement, results), stages.settlement.run_id)
         realised = realised_summary(self._day.case, facts)
-        summary, settled = day_summary(self._day.case, settlement, outcome, results)
+        summary, settled = day_summary(self._day.case, settlement, outcome, alone_eur, results)
         stages.intraday.complete(summary | realised | {"stage": INTRADAY})
         summary |= realised | settled
         stages.settlement.complete(summary | {"stage": SETTLEMENT})

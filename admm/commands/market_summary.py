@@ -89,9 +89,21 @@ def overload_words(case: Case, over: Mapping[str, Any]) -> str:
 
 
 def day_summary(
-    case: Case, settlement: Settlement, outcome: DayOutcome, results: Mapping[int, Result]
+    case: Case,
+    settlement: Settlement,
+    outcome: DayOutcome,
+    alone_eur: Mapping[str, float],
+    results: Mapping[int, Result],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Say how the coordinations of a day went, and what its settlement came to. results: by gate, -1 day-ahead."""
+    """Say how the coordinations of a day went, and what its settlement came to.
+
+    Args:
+        case: of the day.
+        settlement: of the day.
+        outcome: of the day.
+        alone_eur: what the settled day would have cost communities alone.
+        results: by gate, -1 day-ahead.
+    """
     periods = case.horizon.periods
     gates = [result for number, result in sorted(results.items()) if 0 <= number < periods]
     every = [results[-1], *gates, results[periods]]
@@ -106,18 +118,19 @@ def day_summary(
         "gate_seconds": sum(result.timing.wall for result in gates),
         "versions": versions(),
     }
-    return went, settlement_summary(settlement, outcome)
+    return went, settlement_summary(settlement, outcome, alone_eur)
 
 
-def settlement_summary(settlement: Settlement, outcome: DayOutcome) -> dict[str, Any]:
-    """Sum up the settlement of one feeder: costs, activation of communities, what gave way, and who is worse off
-    day-ahead than alone at the same prices."""
+def settlement_summary(settlement: Settlement, outcome: DayOutcome, alone_eur: Mapping[str, float]) -> dict[str, Any]:
+    """Sum up the settlement of one feeder: costs, activation of communities, what gave way, and who is worse off than
+    alone at the same prices: day-ahead, and as settled under the same errors."""
     record = outcome.record
     costs = [cost for cost in record.costs_eur.values() if cost is not None]
     ends = record.couplings
     activated = [mwh for name, mwh in settlement.activated_mwh().items() if ends[name].lower in outcome.standalone_eur]
     net = _day_ahead_net_eur(settlement, outcome)
     worse = worse_off(net, outcome.standalone_eur, WORSE_OFF_EUR)
+    settled = worse_off(settlement.net_eur(), alone_eur, WORSE_OFF_EUR)
     return {
         "day_ahead_cost_eur": sum(cost for cost in outcome.day_ahead_eur.values() if cost is not None),
         "cost_eur": sum(costs) + float(record.balancing_eur.sum()) + sum(record.relief_eur.values()),
@@ -129,6 +142,10 @@ def settlement_summary(settlement: Settlement, outcome: DayOutcome) -> dict[str,
         **{f"{key}_mwh": sum(one[key] for one in activated) for key in next(iter(activated), {})},
         "day_ahead_worse_off_agents": len(worse),
         "day_ahead_worse_off": ", ".join(f"{name} by {eur:.2f} EUR" for name, eur in worse),
+        "settled_worse_off_agents": len(settled),
+        "settled_worse_off": ", ".join(f"{name} by {eur:.2f} EUR" for name, eur in settled),
+        "settled_better_off_eur": sum(alone - settlement.net_eur()[name] for name, alone in alone_eur.items()),
+        "settled_not_compared": ", ".join(sorted(outcome.standalone_eur.keys() - alone_eur.keys())),
     }
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import admm
-from admm import InputError, Result, Settings, Transport
+from admm import InfeasibleError, InputError, Result, Settings, SolverError, Transport
 from admm.couplings import Layout
 from admm.fits import check_array
 from networks.case import Case, CaseAgent, Revise, as_it_stands, coupling_name
+from networks.market.alone import SettledPrices
 from networks.market.intraday import ENDED_EARLY, Gate, IntradayMarket
 from networks.market.record import Boundary, DayRecord, Ends
 from networks.market.rules import DayAheadPrices, MarketTable, spread
-from networks.market.tariffs import response, value_eur
+from networks.market.settlement import Settlement
+from networks.market.tariffs import ENERGY, response, value_eur
 from networks.market.uncertainty import Knowledge
 from subproblems import QPAgent, QuadraticProgram
 from subproblems.ev_error import Stays
@@ -185,6 +188,33 @@ class MarketDay:
                 agent.x = kept[name]["x"]
         self.intraday = self._intraday_market()
         self.intraday.restore({name: kept[name]["day"] for name in self.agents}, reached)
+
+    def alone(self, settlement: Settlement | None) -> dict[str, float]:
+        """Find what the settled day would have cost each community alone, EUR; of all on the driving rank.
+
+        Every rank takes part. A community that cannot do without its neighbours in some gate is left out.
+
+        Args:
+            settlement: of the day, on the driving rank.
+        """
+        told = json.loads(self.transport.share_text(json.dumps({} if settlement is None else self._prices(settlement))))
+        found = {}
+        for name in self.intraday.communities:
+            prices = SettledPrices.of_lists(*told[coupling_name(name, self.case.communities[name].network)])
+            agent = QPAgent(self._program(name, as_it_stands, stays=None), solver=self._solver)
+            with suppress(SolverError, InfeasibleError):
+                found[name] = self.intraday.alone(name, agent, prices)
+        every = [json.loads(text) for text in self.transport.gather_text(json.dumps(found))]
+        return {name: eur for one in every for name, eur in one.items()}
+
+    def _prices(self, settlement: Settlement) -> dict[str, tuple[dict[int, list[float]], list[float]]]:
+        """Of energy at every coupling: {coupling: ({gate: EUR per MW and period}, the same of imbalance)}."""
+        steps = {-1: self._day_ahead, **{n: of for n, of in self._gates.items() if n < self.case.horizon.periods}}
+        imbalance = settlement.imbalance_eur_per_mwh * self.case.horizon.hours
+        return {
+            name: ({n: of[name][ENERGY].price.tolist() for n, of in steps.items()}, price.tolist())
+            for name, price in zip(settlement.record.couplings, imbalance, strict=True)
+        }
 
     def realised_series(self, name: str, values: np.ndarray) -> np.ndarray:
         """Return what a series of the case came to, (T,). values: its day-ahead forecast."""

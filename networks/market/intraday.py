@@ -21,6 +21,7 @@ from admm.couplings import Layout
 from networks.case import Case, CaseAgent, coupling_name
 from networks.case_tables import TransmissionTable
 from networks.distribution import DistributionAgent, DistributionModel
+from networks.market.alone import SettledPrices, alone_eur, plan_at
 from networks.market.community_day import CommunityDay
 from networks.market.gate_start import Boundary, gate_settings
 from networks.market.intraday_program import Relief
@@ -78,6 +79,23 @@ class IntradayMarket:
         coupling = coupling_name(name, self._case.communities[name].network)
         value = terminal_eur_per_kwh(table, self._prices)
         return CommunityDay(agent, partial(self._compiled, name), coupling, hours, relief, value)
+
+    def alone(self, name: str, agent: QPAgent, prices: SettledPrices) -> float:
+        """Find what the day costs a community that sees these prices only, EUR. agent: with its day-ahead program."""
+        coupling = coupling_name(name, self._case.communities[name].network)
+        boundary = Layout(self._case.couplings).boundary(name)
+        agent.prepare(boundary)
+        planned_mw = plan_at(agent, coupling, boundary, prices.steps[-1])
+        day = self._community(name, agent)
+
+        def plans() -> Iterator[tuple[int, np.ndarray]]:
+            for gate in self.numbers():
+                known = self.clock.known(gate)
+                day.open(gate, known, self._known(gate), self._knowledge.stays(known))
+                price = prices.steps.get(gate, np.zeros(self.clock.periods))
+                yield gate, plan_at(agent, coupling, boundary, price)
+
+        return alone_eur(day, plans(), planned_mw, prices)
 
     def _operator(self, network: TransmissionTable, agent: QPAgent) -> TransmissionDay:
         model, compiled = self._case.transmission_model(network), self._case.transmission_program
