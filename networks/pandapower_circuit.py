@@ -46,6 +46,13 @@ ENDS = {
 SWITCHED = {"l": "line", "t": "trafo", "t3": "trafo3w"}
 AT_BUS = ("shunt", "ward", "ext_grid", "gen", "load", "sgen", "storage", "motor", "asymmetric_load", "asymmetric_sgen")
 SIDES = ("hv", "mv", "lv")
+FLAGS = (
+    *("in_service", "slack", "tap_dependency_table", "tap_at_star_point", "step_dependency_table"),
+    *("tap_phase_shifter", "tap2_phase_shifter"),
+)
+TEXTS = ("name", "std_type", "type", "geo", "zone", "tap_side", "tap2_side", "tap_changer_type", "tap2_changer_type")
+SENSIBLE_RATIO = 5.0
+"""Ratios over the nominal one beyond which, or below the inverse of which, a transformer's numbers are mistakes."""
 # columns of pandapower's tables; its own modules that name them are not public
 F_BUS, T_BUS, BR_R, BR_X, BR_B, TAP, SHIFT, BR_STATUS = 0, 1, 2, 3, 4, 8, 9, 10
 GS, BS, BASE_KV = 4, 5, 9
@@ -105,6 +112,11 @@ def _check_numbers(tables: dict[str, Elements]) -> None:
         for column in columns:
             tables[name].above_0(column)
     tables["shunt"].numbers("vn_kv", default=1.0)
+    if tables["ext_grid"].has("va_degree"):
+        tables["ext_grid"].numbers("va_degree")
+    for name in ("trafo", "trafo3w"):
+        for column in ("tap_pos", "tap_neutral", "tap_step_percent", "tap_step_degree"):
+            tables[name].numbers(column, default=np.nan)
     for name, columns in (("line", ("r_ohm_per_km", "x_ohm_per_km", "length_km")), ("trafo", ("vkr_percent",))):
         for column in columns:
             for index, number in zip(tables[name].index, tables[name].numbers(column), strict=True):
@@ -151,7 +163,7 @@ def _open_at_buses(tables: dict[str, Elements]) -> Iterator[str]:
 
 
 def _in_service(net: Any, tables: dict[str, Elements]) -> Any:
-    """A copy without elements out of service, results, and switches of what is left out."""
+    """A copy without elements out of service, results, and switches of what is left out; its columns have types."""
     import pandas
 
     kept = copy.copy(net)
@@ -161,12 +173,34 @@ def _in_service(net: Any, tables: dict[str, Elements]) -> Any:
             kept[name] = kept[name].iloc[:0].copy() if isinstance(kept[name], pandas.DataFrame) else kept[name]
     for name, elements in tables.items():
         if name != "bus" and elements.frame is not None:
-            kept[name] = elements.frame.copy()
-    kept["bus"] = net.bus.copy()
+            kept[name] = _typed(elements.frame, ENDS.get(name, ("bus",)))
+    alive = set(tables["bus"].index)
+    kept["bus"] = net.bus.assign(in_service=np.array([bus in alive for bus in net.bus.index], dtype=bool))
+    kept["bus"]["vn_kv"] = pandas.to_numeric(kept["bus"]["vn_kv"], errors="coerce")
     of_branch = net.switch["et"].map(SWITCHED)
-    mine = [name not in ENDS or at in tables[name].frame.index for name, at in zip(of_branch, net.switch["element"])]  # noqa: B905
-    kept["switch"] = net.switch[np.array(mine, dtype=bool)].copy()
+    rows = zip(of_branch, net.switch["element"], strict=True)
+    mine = [name not in ENDS or at in tables[name].frame.index for name, at in rows]
+    switches = net.switch[np.array(mine, dtype=bool)]
+    kept["switch"] = switches.assign(closed=switches["closed"].astype(bool), z_ohm=switches["z_ohm"].astype(float))
     return kept
+
+
+def _typed(frame: Any, bus_columns: tuple[str, ...]) -> Any:
+    """The rows, which are checked, with columns of the types that pandapower makes."""
+    import pandas
+
+    found = frame.copy()
+    for column in found.columns:
+        if column in bus_columns:
+            found[column] = found[column].astype(np.int64)
+        elif column in FLAGS:
+            found[column] = [not is_empty(cell) and bool(cell) for cell in found[column]]
+            found[column] = found[column].astype(bool)
+        elif column == "slack_weight":
+            found[column] = 1.0  # of no use where there is one source
+        elif found[column].dtype == object and column not in TEXTS:
+            found[column] = pandas.to_numeric(found[column], errors="coerce")
+    return found
 
 
 def _converted(net: Any, notes: list[str]) -> Circuit:
@@ -210,7 +244,7 @@ def _converted(net: Any, notes: list[str]) -> Circuit:
         _inner(net, node, ends, sources),
         notes,
     )
-    _refuse_phase_shifters(net, found)
+    _refuse_ratios(net, found)
     return found
 
 
@@ -241,7 +275,14 @@ def _inner(net: Any, node: dict[int, int], ends: np.ndarray, sources: list[tuple
     return found
 
 
-def _refuse_phase_shifters(net: Any, found: Circuit) -> None:
+def _refuse_ratios(net: Any, found: Circuit) -> None:
+    """Raise InputError for ratios that are no transformer's, and for taps that shift the phase."""
+    for name, ratio in zip(found.names, found.ratio, strict=True):
+        if not 1 / SENSIBLE_RATIO < ratio < SENSIBLE_RATIO:
+            raise InputError(
+                f"{WHOSE}: {name} has {ratio:.3g} times the ratio of its buses' vn_kv, expected about 1; "
+                "check its rated voltages, tap_pos, tap_neutral and tap_step_percent"
+            )
     nominal = {"trafo": "shift_degree", "trafo3w mv": "shift_mv_degree", "trafo3w lv": "shift_lv_degree"}
     for name, table, element, shift in zip(found.names, found.table, found.element, found.shift_degree, strict=True):
         group = float(net[table.split()[0]].at[element, nominal[table]]) if table in nominal else 0.0

@@ -46,7 +46,7 @@ class Elements:
         self.index = list(self.frame.index)
 
     def _in_service(self, index: Any, cell: Any) -> bool:
-        if is_empty(cell) or cell not in (True, False):
+        if is_empty(cell) or isinstance(cell, (list, dict)) or cell not in (True, False):
             found = "is empty" if is_empty(cell) else f"is {cell!r}"
             raise InputError(f"{WHOSE}: {self.name} {index}: in_service {found}, expected True or False")
         return bool(cell)
@@ -96,7 +96,7 @@ class Elements:
             raise InputError(f"{WHOSE}: {self.name} has no column {column}, expected one of buses")
         found = []
         for index, cell in zip(self.index, self.cells(column), strict=True):
-            if is_empty(cell) or cell not in known:
+            if is_empty(cell) or isinstance(cell, (list, dict)) or cell not in known:
                 what = "is empty" if is_empty(cell) else f"is {cell!r}, which is no bus"
                 raise InputError(f"{WHOSE}: {self.name} {index}: {column} {what}, expected the index of a bus")
             found.append(int(cell))

@@ -212,7 +212,32 @@ def trafo_of(net):
     return TRAFO
 
 
+def as_objects(net):
+    """Columns as they come from files in which one cell was empty or text."""
+    for table in ("bus", "line", "trafo", "load", "ext_grid", "switch"):
+        for column in net[table].columns:
+            net[table][column] = net[table][column].astype(object)
+
+
+def test_columns_of_any_type_are_read():
+    net = KINDS["closed switch"]()
+    as_objects(net)
+    feeder = imported(net)
+    assert_the_same(solved_by_pandapower(KINDS["closed switch"]()), feeder, own_flow(feeder))
+
+
+def test_the_users_network_is_left_as_it_is():
+    net = solved_by_pandapower(KINDS["three windings"]())
+    before, lookups = {key: net[key].copy() for key in ("bus", "trafo3w", "switch", "res_bus")}, net._pd2ppc_lookups
+    bus = lookups["bus"].copy()
+    imported(net)
+    assert all(net[key].equals(table) for key, table in before.items())
+    assert net._pd2ppc_lookups is lookups and (lookups["bus"] == bus).all()
+
+
 REFUSED = {
+    "trafo 0 has 0.1[0-9]* times the ratio of its buses' vn_kv": put("trafo", "vn_hv_kv", 11.0),
+    "ext_grid 0: va_degree is empty": put("ext_grid", "va_degree", np.nan),
     "trafo 0: its tap changer shifts the phase by": phase_shifter,
     "a current circulates": other_ratio,
     "trafo 1 closes a loop in which the ratios": other_vector_group,
