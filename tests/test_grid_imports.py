@@ -31,7 +31,7 @@ def test_a_published_feeder_is_imported_right_and_a_run_on_it_passes_its_checks(
     row = grid_row(name, published()[name])
     assert row.feeder and row.imported, row
     assert row.max_voltage_error_pu <= VOLTAGE_PU and row.loss_error_percent <= LOSS_PERCENT
-    assert row.run_exit_code == 0 and row.words == ""
+    assert row.run_exit_code == 0 and row.ac_passed is True and row.words == "" and row.right
 
 
 @pytest.mark.parametrize("name", ["pandapower case9", "pandapower example_multivoltage"])
@@ -46,7 +46,7 @@ def test_the_command_writes_its_table(tmp_path, capsys):
     (row,) = read_csv(tmp_path / "grid_imports.csv")
     assert row["network"] == "pandapower case4gs" and row["right"] is True
     text = (tmp_path / "grid_imports.md").read_text(encoding="utf-8")
-    assert "| pandapower | 1 | 0 | 0 | 0 | 1 of 1 | 1 of 1 |" in text and "Nothing is wrong." in text
+    assert "| pandapower | 1 | 0 | 0 | 0 | 0 | 0 | 1 of 1 | 1 of 1 |" in text and "Nothing is wrong." in text
 
 
 def ring():
