@@ -72,8 +72,13 @@ class Anderson(Plain):
     With f_k the step that iteration k made and g_k where it led, over the last `memory` differences:
         minimise |f - dF w|^2 + tikhonov * trace(dF'dF) |w|^2;   next start = g - dG w
     Walker and Ni (2011), "Anderson acceleration for fixed-point iterations", eq. 2.2; Tikhonov term and safeguard
-    as in Zhang, O'Donoghue, Boyd (2020). A step more than twice as long as the last one accepted sends the
-    loop back to where that one led; weights above 1e4 are not used.
+    as in Zhang, O'Donoghue, Boyd (2020). Weights above 1e4 are not used. Three rules keep it from running away:
+
+    - Reach: a start is at most REACH steps away from where the plain iteration leads, so flight is linear at worst.
+    - Way back: a step after an accelerated start that is longer than LONGEST times the *smallest* one accepted sends
+      the loop back to where the latest accepted one led. Held against the latest, steps could double without end.
+    - Cool-down: after each way back the next starts are plain, 1, 2, 4 ... up to LONGEST_WAIT of them. A loop that is
+      sent back again and again is the plain loop in the end, which converges.
 
     It needs inner products only, a Gram matrix of at most (memory + 1)^2 numbers, and linear combinations: over
     values that are spread out it would cost one small reduction an iteration.
@@ -81,29 +86,51 @@ class Anderson(Plain):
 
     name = "anderson"
     TIKHONOV, LARGEST_WEIGHT, LONGEST = 1e-8, 1e4, 2.0
+    REACH, LONGEST_WAIT = 10.0, 64
 
     def __init__(self, memory: int = 6) -> None:
         if memory != int(memory) or memory < 1:
             raise InputError(f"acceleration 'anderson': memory is {memory!r}, expected a whole number of at least 1")
         self.memory = int(memory)
+        self._ways_back, self._wait = 0, 0
         self.forget()
 
     def forget(self) -> None:
         """Steps f and ends g of the iterations remembered, latest last, each of shape (2n,)."""
         self._steps: list[np.ndarray] = []
         self._ends: list[np.ndarray] = []
+        self._smallest, self._accelerated = np.inf, False
 
     def next_start(self, before: Point, after: Point, penalty: np.ndarray) -> Point:
         root = np.sqrt(penalty)
         end = np.concatenate([root * after.second, after.price / root])
         step = end - np.concatenate([root * before.second, before.price / root])
-        if self._steps and np.linalg.norm(step) > self.LONGEST * np.linalg.norm(self._steps[-1]):
-            accepted = self._ends[-1]
-            self.forget()
-            return _point(accepted, root)
+        size = float(np.linalg.norm(step))
+        if self._accelerated and size > self.LONGEST * self._smallest:
+            return _point(self._way_back(), root)
         self._steps = [*self._steps[-self.memory :], step]
         self._ends = [*self._ends[-self.memory :], end]
-        return _point(self._mixed(), root)
+        self._smallest = min(self._smallest, size)
+        return _point(self._within_reach(end, size), root)
+
+    def _way_back(self) -> np.ndarray:
+        accepted = self._ends[-1]
+        self.forget()
+        self._wait = min(2**self._ways_back, self.LONGEST_WAIT)
+        self._ways_back += 1
+        return accepted
+
+    def _within_reach(self, end: np.ndarray, size: float) -> np.ndarray:
+        """The accelerated start, or the plain one while the loop cools down."""
+        if self._wait > 0:
+            self._wait, self._accelerated = self._wait - 1, False
+            return end
+        mixed = self._mixed()
+        far = float(np.linalg.norm(mixed - end))
+        self._accelerated = far > 0.0
+        if far <= self.REACH * size:
+            return mixed
+        return end + (self.REACH * size / far) * (mixed - end)
 
     def _mixed(self) -> np.ndarray:
         """g - dG w, or g where the weights are too large to trust or there is only one step."""

@@ -24,6 +24,7 @@ from networks.distflow import AffineFlow, DistFlow, OperatingPoint, Withdrawal
 from networks.distribution_model import SUPPLY, DistributionModel, ReactiveSupport, Supply
 from networks.flow_limits import Limit, ScenarioFlow
 from networks.flow_program import LARGEST_ERROR, FlowProgram
+from networks.loss_damping import LossDamping
 from networks.sweep import FlowState, Sweep
 from subproblems import QuadraticProgram
 
@@ -85,6 +86,8 @@ class DistributionProgram(FlowProgram):
         self.flow_scale_mw = max(self._scale(one.coupling, "p_mw", one.capacity_mw) for one in model.connections)
         self.scenarios = {name: self._scenario(sign) for name, sign in model.scenarios.items()}
         self.flows: dict[str, AffineFlow] = {}
+        self.loss_damping = LossDamping(self.scenarios, model.periods)
+        self._flows_here: dict[str, ScenarioFlow] = {}
 
     @property
     def size(self) -> int:
@@ -208,8 +211,13 @@ class DistributionProgram(FlowProgram):
         here = ScenarioFlow(model.feeder, name, self.flows[name], scenario.columns, point, self.flow_scale_mw)
         limits = here.limits(model.substation_limit_mva)
         self.limits += [limit.open_before(model.periods_over) for limit in limits] if model.periods_over else limits
-        price = ACTIVATED_LOSS_PRICE if scenario.sign else model.loss_price_eur_per_mwh
-        here.add_loss_curvature(assembly, price * model.hours)
+        self._flows_here[name] = here
+        here.add_loss_curvature(assembly, self._loss_price(name), self.loss_damping.factors[name])
+
+    def _loss_price(self, name: str) -> float:
+        """EUR per MW of losses in a period, for the curvature of a scenario."""
+        model = self.model
+        return (ACTIVATED_LOSS_PRICE if self.scenarios[name].sign else model.loss_price_eur_per_mwh) * model.hours
 
     def _add_exchange_rows(self, assembly: Assembly) -> None:
         """p_mw = P_root(base), flex_up <= P_root(base) - P_root(up), flex_down <= P_root(down) - P_root(base)."""
@@ -306,10 +314,35 @@ class DistributionProgram(FlowProgram):
         """The program's flows at x against an exact flow."""
         if not flow.converged.all():
             return FlowErrors(np.inf, np.inf)
-        voltage = np.abs(self.voltage_pu(x, scenario) - np.abs(flow.voltage_pu)).max()
+        voltage, losses = self._period_errors(x, flow, scenario)
+        return FlowErrors(float(voltage.max()), float(losses.max()))
+
+    def _period_errors(self, x: np.ndarray, flow: FlowState, scenario: str) -> tuple[np.ndarray, np.ndarray]:
+        """Largest difference of voltages, pu, and difference of losses as a share, both (T,)."""
+        voltage = np.abs(self.voltage_pu(x, scenario) - np.abs(flow.voltage_pu)).max(axis=1)
         floor = max(LOSS_FLOOR * flow.losses_mw.max(), np.finfo(float).tiny)
         losses = np.abs(self.losses_mw(x, scenario) - flow.losses_mw) / np.maximum(flow.losses_mw, floor)
-        return FlowErrors(float(voltage), float(losses.max()))
+        return voltage, losses
+
+    def damp(self, x: np.ndarray, exact: float) -> None:
+        """See `FlowProgram`."""
+        self.loss_damping.raise_where_stuck({name: self._period_multiples(x, name) for name in self.scenarios}, exact)
+
+    def _period_multiples(self, x: np.ndarray, scenario: str) -> np.ndarray:
+        """The flow's error of every period, (T,), in multiples of what is corrected."""
+        flow = self.exact_flow(x, scenario)
+        voltage, losses = self._period_errors(x, flow, scenario)
+        found = np.maximum(voltage / CORRECT_ABOVE_PU, losses / CORRECT_ABOVE_LOSS_SHARE)
+        return np.where(flow.converged, found, LARGEST_ERROR)
+
+    def hidden_eur(self, x: np.ndarray) -> float:
+        """See `FlowProgram`."""
+        if self.loss_damping.idle:
+            return 0.0
+        return sum(
+            here.curvature_slope_eur(x[here.columns], self._loss_price(name), self.loss_damping.factors[name])
+            for name, here in self._flows_here.items()
+        )
 
     def points(self, x: np.ndarray) -> dict[str, OperatingPoint]:
         """The exact flows at x by scenario; the program's own where a flow does not converge."""

@@ -65,6 +65,16 @@ class FlowProgram(ABC):
     def correction_multiple(self, errors: Mapping[str, Any]) -> float:
         """The largest of `all_errors`, in multiples of what is corrected; 0 for none."""
 
+    def damp(self, x: np.ndarray, exact: float) -> None:  # noqa: B027 - most programs need none
+        """Before `points` of a central solve: damp the corrections where the last one brought the flow no nearer.
+
+        exact: error, in multiples of what is corrected, that counts as none.
+        """
+
+    def hidden_eur(self, x: np.ndarray) -> float:
+        """Bound what the damping of corrections may hide of the optimum at x, EUR."""
+        return 0.0
+
     @abstractmethod
     def schedule_multiple(self, x: np.ndarray, scheduled: np.ndarray, errors: Mapping[str, Any]) -> float:
         """How far the flows at x are from the exact flow of what is scheduled, in multiples of the tolerance.

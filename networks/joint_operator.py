@@ -98,6 +98,13 @@ class SideBySide(FlowProgram):
     def correction_multiple(self, errors: Mapping[str, Any]) -> float:
         return max((self.programs[key].correction_multiple(one) for key, one in errors.items()), default=0.0)
 
+    def damp(self, x: np.ndarray, exact: float) -> None:
+        for _, program, part in self._each(x):
+            program.damp(part, exact)
+
+    def hidden_eur(self, x: np.ndarray) -> float:
+        return sum(program.hidden_eur(part) for _, program, part in self._each(x))
+
     def schedule_multiple(self, x: np.ndarray, scheduled: np.ndarray, errors: Mapping[str, Any]) -> float:
         return max(
             program.schedule_multiple(part, self.part(key, scheduled), errors.get(key, {}))

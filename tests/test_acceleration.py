@@ -40,9 +40,9 @@ def _error_after(steps: int, acceleration: Plain) -> float:
 
 
 class Unguarded(Anderson):
-    """Without the two safeguards, which are not part of the textbook method."""
+    """Without the safeguards, which are not part of the textbook method."""
 
-    TIKHONOV, LONGEST, LARGEST_WEIGHT = 0.0, np.inf, np.inf
+    TIKHONOV, LONGEST, LARGEST_WEIGHT, REACH = 0.0, np.inf, np.inf, np.inf
 
 
 def test_a_linear_map_is_solved_in_as_many_steps_as_it_has_dimensions() -> None:
