@@ -244,7 +244,7 @@ FORGED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda v: vars(v["run"]["answers"]["up"]).update(values=np.ones(1)), "agent 'up'"),
     (lambda v: v["run"].update(elapsed=np.inf), "run.elapsed is not a finite number"),
     (lambda v: v["run"]["policy"].pop("max_changes"), "run.policy has no 'max_changes'"),
-    (lambda v: v["run"]["acceleration"].update(_steps=["a"]), "could not convert string"),
+    (lambda v: v["run"]["acceleration"].update(_steps=["a"]), "does not fit this"),
 ]
 """What is changed in a checkpoint, and what is said of it."""
 
