@@ -1,6 +1,6 @@
 """`python -m admm` is the command `tieline`."""
 
-from admm.cli import main
+from admm.start import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from admm.errors import AgentError, TielineError, TransportError
+from admm.ending import FORWARDING_SECONDS, do_duties
+from admm.errors import AgentError, OutputError, TielineError, TransportError, one_line
+from admm.shared_memory import unlink_own
 
 if TYPE_CHECKING:
     from admm.messenger import Communicator
 
 INTERRUPTED_EXIT_CODE = 130
-FORWARDING_SECONDS = 0.2
-"""Left to the launcher to pass on the last words: what it has not read when a rank aborts is lost."""
 
 
 @contextmanager
@@ -27,7 +27,8 @@ def abort_on_exception(comm: Communicator) -> Iterator[None]:
 
     TransportError aborts with its exit code, an interrupt with 130, an unexpected exception with its traceback and
     the code of a lost rank. Tieline's other errors have reached every rank already and pass through.
-    Ranks other than 0 do not listen to Ctrl-C and SIGTERM meanwhile: rank 0 hears them too and tells them to stop.
+    Ranks other than 0 do not listen to Ctrl-C and SIGTERM meanwhile, unless the program does itself: rank 0 hears them
+    too and tells them to stop.
     """
     try:
         with _deaf_to_interrupts(comm.Get_rank() != 0):
@@ -37,6 +38,10 @@ def abort_on_exception(comm: Communicator) -> Iterator[None]:
         abort(comm, words if words.startswith("rank ") else f"rank {comm.Get_rank()}: {words}", error.exit_code)
         raise
     except (TielineError, SystemExit):
+        raise
+    except OSError as error:
+        words = f"{error.filename or 'a result'}: cannot be written or read ({error.strerror or error})"
+        abort(comm, f"rank {comm.Get_rank()}: {one_line(words)}", OutputError.exit_code)
         raise
     except KeyboardInterrupt:
         abort(comm, f"rank {comm.Get_rank()}: interrupted", INTERRUPTED_EXIT_CODE)
@@ -49,7 +54,7 @@ def abort_on_exception(comm: Communicator) -> Iterator[None]:
 
 @contextmanager
 def _deaf_to_interrupts(deaf: bool) -> Iterator[None]:
-    if not deaf:
+    if not deaf or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -65,6 +70,8 @@ def abort(comm: Communicator, words: str, code: int) -> None:
     if comm.Get_size() > 1:
         sys.stderr.write(f"{words}\n")
         sys.stderr.flush()
+        do_duties()
+        unlink_own()
         time.sleep(FORWARDING_SECONDS)
         comm.Abort(code)
         os._exit(code)  # Abort may come back before the launcher ends this process

@@ -10,9 +10,13 @@ import io
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
+
+from admm.launch import launched_under_mpi
+from admm.watchdog import DEADLINE_SECONDS, WATCHDOG
 
 BROKEN_PIPE = 141
 EXIT_CODES = """exit codes: 0 converged, every check passed; 1 an agent's solver gave up; 2 bad input; 3 stopped before
@@ -257,10 +261,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(given: argparse.Namespace) -> int:
-    from admm.errors import TielineError
+    from admm.errors import OutputError, TielineError, one_line
 
+    if launched_under_mpi():
+        WATCHDOG.watch(getattr(given, "deadline", DEADLINE_SECONDS), "the start of all ranks")
     try:
-        return import_module(f"admm.commands.{given.command}").command(given)
+        code = import_module(f"admm.commands.{given.command}").command(given)
+        sys.stdout.flush()
+        return code
     except TielineError as error:
         if not error.said_elsewhere:
             sys.stderr.write(f"tieline: {error}\n")  # in one piece: other ranks write there, too
@@ -271,3 +279,14 @@ def _dispatch(given: argparse.Namespace) -> int:
     except BrokenPipeError:  # whoever read the output has gone; the results are not complete
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the interpreter's last flush
         return BROKEN_PIPE
+    except OSError as error:
+        return _unwritten(error, OutputError.exit_code, one_line)
+
+
+def _unwritten(error: OSError, code: int, one_line: Callable[[str], str]) -> int:
+    """What the file system does not take, the terminal's or a file's; its words are one line."""
+    with suppress(OSError):
+        where = error.filename or "standard output"
+        sys.stderr.write(f"tieline: {one_line(f'{where}: {error.strerror or error}')}; check the folder and the disk\n")
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the interpreter's last flush
+    return code

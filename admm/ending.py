@@ -5,8 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
+
+from admm.launch import launched_under_mpi, tell_launcher
+
+FORWARDING_SECONDS = 0.2
+"""Left to the launcher to pass on the last words: what it has not read when a rank aborts is lost."""
 
 _duties: list[Callable[[], None]] = []
 
@@ -39,4 +45,8 @@ def leave(code: int, words: str = "") -> NoReturn:
     do_duties()
     with contextlib.suppress(Exception):
         sys.stdout.flush()
+    if launched_under_mpi():
+        time.sleep(FORWARDING_SECONDS)
+        tell_launcher(code)
+        time.sleep(FORWARDING_SECONDS)
     os._exit(code)

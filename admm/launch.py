@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 
 LAUNCHER_VARIABLES = ("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Set for each process by MPICH and Intel MPI (PMI), srun with pmi2 or pmix, Open MPI, MVAPICH."""
@@ -24,3 +26,17 @@ def launched_under_mpi() -> bool:
     A plain shell of a batch job has SLURM_NTASKS but none of these, so it counts as one process.
     """
     return any(name in os.environ for name in LAUNCHER_VARIABLES)
+
+
+def tell_launcher(code: int) -> None:
+    """Ask MPICH's launcher to end all ranks of the job with this exit code; other launchers notice by themselves.
+
+    MPICH's waits for ever where a process leaves before MPI has begun, or in the middle of its start. The words are
+    those of its library's own abort, which cannot be called there.
+    """
+    descriptor = os.environ.get("PMI_FD", "")
+    if "HYDI_CONTROL_FD" not in os.environ or not descriptor.isdecimal():
+        return
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.fstat(int(descriptor)).st_mode):  # closed at the end of MPI
+            os.write(int(descriptor), f"cmd=abort exitcode={code}\n".encode())

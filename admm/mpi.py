@@ -26,6 +26,7 @@ from admm import wire
 from admm.abort import abort, abort_on_exception
 from admm.errors import AgentError, InfeasibleError, InputError, TielineError, TransportError, noted_as
 from admm.interfaces import Agent, AgentBoundary, Answer, Question, Traffic, check_answer_fits, no_calls
+from admm.interrupts import Interrupts
 from admm.messenger import DEADLINE_SECONDS, PAUSE_SECONDS, Communicator, Messenger, world
 from admm.shared_memory import unlink_mapped
 from admm.transcript import Transcript
@@ -37,6 +38,8 @@ __all__ = ["MpiTransport", "abort_on_exception", "world"]
 
 HAS_RESULT, GIVEN_UP = 1, 2
 """Flags of a STOP: the run has a result; it goes on without the rank that is told so."""
+TOLD_TO_STOP = 1
+"""Flag of an ANSWER: somebody wants the run to end, and has told only the rank that answers."""
 
 
 class MpiTransport(Messenger):
@@ -45,6 +48,8 @@ class MpiTransport(Messenger):
     Messages use one tag of `comm`: pass `comm.Dup()` if the program sends messages of its own meanwhile.
     deadline_seconds: how long a rank may be silent before TransportError. transcript: where to write down all that
     this rank sends, if anywhere, and on rank 0 what its own agents are told and tell.
+
+    interrupts: on other ranks, what they have heard of; stopped_by: on rank 0, which of them was told to stop.
     """
 
     def __init__(
@@ -56,6 +61,8 @@ class MpiTransport(Messenger):
         super().__init__(comm, deadline_seconds, transcript)
         self.has_result = self._running = False
         self._sequence = 0
+        self.interrupts: Interrupts | None = None
+        self.stopped_by: int | None = None
         self.drop()
 
     # ------------------------------------------------------------------ start
@@ -231,6 +238,8 @@ class MpiTransport(Messenger):
         try:
             wire.expect(message, Kind.ANSWER, sequence, self._names.index(name))
             answers = wire.read_answers(message, self._boundaries[name].size)
+            if message.flags & TOLD_TO_STOP:
+                self.stopped_by = self._owner[name]
             if len(answers) != count:
                 raise TransportError(f"{len(answers)} answers came to {count} questions")
         except TransportError as error:
@@ -388,7 +397,15 @@ class MpiTransport(Messenger):
         answers = answers_to(name, self._agents[name], questions)
         for answer in answers:
             check_answer_fits(name, answer, size)
-        return wire.answers_message(self._run_id, message.sequence, message.agent, answers, size)
+        reply = wire.answers_message(self._run_id, message.sequence, message.agent, answers, size)
+        return replace(reply, flags=TOLD_TO_STOP) if self._is_told_to_stop() else reply
+
+    def _is_told_to_stop(self) -> bool:
+        """From its first answer on, this rank leaves the end of the run to rank 0."""
+        if self.interrupts is None:
+            return False
+        self.interrupts.begun = True
+        return self.interrupts.asked
 
 
 def _prepare_failure(agents: Mapping[str, Agent], boundaries: Mapping[str, AgentBoundary]) -> Exception | None:

@@ -106,7 +106,7 @@ class InProcessTransport:
     transcript: where to write down what agents are told and tell, if anywhere. run_id: as results name it.
     """
 
-    rank, ranks = 0, 1
+    rank, ranks, stopped_by = 0, 1, None
 
     def __init__(
         self,

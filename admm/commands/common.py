@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from admm import (
     InProcessTransport,
@@ -21,10 +22,14 @@ from admm.ending import duty, leave
 from admm.folder_lock import LOCK, FolderLock
 from admm.history import HistoryWriter
 from admm.launch import launched_under_mpi, rank_in_environment
+from admm.mpi_start import mpi_world
 from admm.output import OutputFolder
 from admm.ownership import CHECKPOINTS, HISTORY, SUMMARY
 from admm.resume import Checkpoints
 from networks.case import Case
+
+if TYPE_CHECKING:
+    from admm.messenger import Communicator
 
 EXIT_NOT_CONVERGED, EXIT_LOST, EXIT_INTERRUPTED = 3, 75, 130
 
@@ -35,15 +40,23 @@ def on_every_rank(given: argparse.Namespace, part: Callable[[argparse.Namespace,
     if not launched_under_mpi():
         with ended_by_a_lost_agent():
             return part(given, InProcessTransport(deadline_seconds=given.deadline))
-    from admm.mpi import MpiTransport, abort_on_exception, world
+    with mpi_world(given.deadline) as comm:
+        from admm.mpi import abort_on_exception
 
-    comm = world()
-    with abort_on_exception(comm):
-        try:
-            return part(given, MpiTransport(comm, given.deadline) if comm.Get_size() > 1 else InProcessTransport())
-        except TielineError as error:
-            error.said_elsewhere = comm.Get_rank() != 0 and error.public is None
-            raise
+        with abort_on_exception(comm):
+            return _on_this_rank(given, part, comm)
+
+
+def _on_this_rank(
+    given: argparse.Namespace, part: Callable[[argparse.Namespace, Transport], int], comm: Communicator
+) -> int:
+    from admm.mpi import MpiTransport
+
+    try:
+        return part(given, MpiTransport(comm, given.deadline) if comm.Get_size() > 1 else InProcessTransport())
+    except TielineError as error:
+        error.said_elsewhere = comm.Get_rank() != 0 and error.public is None
+        raise
 
 
 @contextmanager

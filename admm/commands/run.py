@@ -44,7 +44,7 @@ from admm.errors import public_words
 from admm.folder_lock import FolderLock
 from admm.history import write_boundary
 from admm.initial import warm_start
-from admm.interrupts import Interrupts
+from admm.interrupts import ENDS, Interrupts
 from admm.launch import launched_under_mpi
 from admm.output import BOUNDARY, SUMMARY, OutputFolder, read_former, run_id_of, versions
 from admm.progress import ProgressPrinter
@@ -134,7 +134,8 @@ def _coordinate(
         if transport.rank == 0:
             result = _drive(case, given, settings, agents, transport, out, kept)
         else:
-            result = solve(agents, case.couplings, settings, transport, kept)
+            with Interrupts(begun=False, quiet=True) as transport.interrupts:
+                result = solve(agents, case.couplings, settings, transport, kept)
             if not transport.has_result:
                 say_own_conflict(agents)
         out.run_id = transport.run_id
@@ -193,12 +194,19 @@ def _drive(
     """The run on the driving rank: history and progress go along with it."""
     where = f"{transport.ranks} ranks" if transport.ranks > 1 else "one process"
     print(f"{case.headline()}; penalty {given.penalty}, {where}", *case.notes, sep="\n  ")
-    with History(out, kept, list(case.agents)) as history, ProgressPrinter() as show, Interrupts() as interrupts:
+    with (
+        History(out, kept, list(case.agents)) as history,
+        ProgressPrinter() as show,
+        Interrupts(begun=False) as interrupts,
+    ):
 
         def record(progress: Progress) -> Status | None:
             history(progress)
             show(progress)
-            return Status.INTERRUPTED if interrupts.asked else None
+            interrupts.begun = True
+            if transport.stopped_by is not None and not interrupts.asked:
+                print(f"tieline: rank {transport.stopped_by} was told to stop: {ENDS}", file=sys.stderr, flush=True)
+            return Status.INTERRUPTED if interrupts.asked or transport.stopped_by is not None else None
 
         return solve(agents, case.couplings, replace(settings, callback=record), transport, kept)
 

@@ -1,0 +1,175 @@
+"""SIGTERM and Ctrl-C from the first moment to the last, in one process and on ranks; ranks that never begin or end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.case_tools import ROOT_ENVIRONMENT
+from tests.market_tools import small_case
+
+SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_case(tmp_path_factory.mktemp("case"))
+
+
+def start(*arguments: object, planted: Path | None = None) -> subprocess.Popen:
+    paths = [str(planted)] if planted else []
+    environment = {**ROOT_ENVIRONMENT, "PYTHONPATH": os.pathsep.join([*paths, ROOT_ENVIRONMENT["PYTHONPATH"]])}
+    command = [sys.executable, "-m", "admm", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def plant(folder: Path, code: str) -> Path:
+    """A program that Python runs before it begins with anything else."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(code)
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 0.8])
+def test_a_signal_while_a_run_prepares_ends_it_with_one_line(
+    number: signal.Signals, seconds: float, case: Path, tmp_path: Path
+) -> None:
+    """Python imports, the case is read, agents are built: the moments are of no account."""
+    code = "import builtins, sys, time\nsys.addaudithook(lambda e, a: time.sleep(20) if e == 'open' and "
+    code += "str(a[0]).endswith('case.toml') else None)\n"  # it is still at it, however fast the machine is
+    with start("run", case, "--out", tmp_path / "out", planted=plant(tmp_path / "planted", code)) as job:
+        wait_for(lambda: hears(job.pid, signal.SIGTERM), job)
+        time.sleep(seconds)
+        job.send_signal(number)
+        sent = time.monotonic()
+        out, errors = job.communicate(timeout=20)
+    assert time.monotonic() - sent < SECONDS
+    assert job.returncode == 130 and out == "", (job.returncode, out, errors)
+    name = "SIGTERM" if number == signal.SIGTERM else "Ctrl-C"
+    assert errors == f"tieline: interrupted by {name}; nothing is under way that could be saved\n"
+    assert not (tmp_path / "out").exists()
+
+
+BUSY = """
+import hashlib
+from admm.interrupts import listen
+listen()
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+
+
+def test_a_main_thread_that_does_not_hear_is_ended_all_the_same() -> None:
+    command = [sys.executable, "-c", BUSY]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ROOT_ENVIRONMENT
+    ) as job:
+        assert job.stdout.readline() == "ready\n"
+        job.terminate()
+        _, errors = job.communicate(timeout=SECONDS)
+    assert job.returncode == 130 and errors.count("\n") == 1 and "SIGTERM" in errors
+
+
+def test_once_it_iterates_it_ends_with_a_checkpoint_however_often_it_is_told(case: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with start("run", case, "--out", out, "--tolerance", "1e-9", "--checkpoint-every", "1e-6") as job:
+        wait_for(lambda: (out / "checkpoint.h5").exists(), job)
+        for _ in range(3):
+            job.terminate()
+            time.sleep(0.05)
+        _, errors = job.communicate(timeout=30)
+    assert job.returncode == 130, errors
+    assert errors == "tieline: ends after this iteration, with a checkpoint (Ctrl-C again: at once)\n"
+    assert json.loads((out / "summary.json").read_text())["status"] == "interrupted"
+    assert not (out / "run.lock").exists()
+
+
+def hears(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own; before, there is Python only."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def wait_for(condition, job: subprocess.Popen) -> None:
+    until = time.monotonic() + 60
+    while not condition() and job.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def pids_of(log: Path) -> dict[int, int]:
+    """Process numbers by rank, which ranks write down as they begin."""
+    return {int(rank): int(pid) for rank, pid in (line.split() for line in log.read_text().splitlines())}
+
+
+PROGRAM = """
+import os, sys
+from admm.launch import rank_in_environment
+rank = rank_in_environment()
+with open({log!r}, "a") as log:
+    log.write(f"{{rank}} {{os.getpid()}}\\n")
+{code}
+from admm.start import main
+sys.argv[1:] = {arguments!r}
+sys.exit(main())
+"""
+
+
+def on_ranks(mpirun_start, log: Path, code: str, *arguments: object) -> subprocess.Popen:
+    """`tieline ARGUMENTS` on two ranks, with something planted first; they write their process numbers down."""
+    program = PROGRAM.format(log=str(log), code=code, arguments=[str(argument) for argument in arguments])
+    return mpirun_start(2, "-c", program)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_rank_ends_the_run_with_a_checkpoint(
+    rank: int, mpirun_start, case: Path, tmp_path: Path
+) -> None:
+    out, log = tmp_path / "out", tmp_path / "log"
+    options = ("--out", out, "--tolerance", "1e-9", "--checkpoint-every", "1e-6", "--deadline", "20")
+    with on_ranks(mpirun_start, log, "", "run", case, *options) as job:
+        wait_for(lambda: (out / "checkpoint.h5").exists(), job)
+        os.kill(pids_of(log)[rank], signal.SIGTERM)
+        _, errors = job.communicate(timeout=60)
+    assert job.returncode == 130, errors
+    assert "ends after this iteration, with a checkpoint" in errors and "Traceback" not in errors
+    assert json.loads((out / "summary.json").read_text())["status"] == "interrupted"
+
+
+SOON = """
+import atexit, signal, time
+import admm.watchdog
+from admm.watchdog import Watchdog
+admm.watchdog.GRACE_SECONDS, watch = 0.0, Watchdog.watch
+def soon(self, seconds, what):
+    watch(self, 3.0 if "end of MPI" in what or FROM_THE_START else seconds, what)
+    if "end of MPI" in what and rank == 1 and STOPS:
+        os.kill(os.getpid(), signal.SIGSTOP)
+Watchdog.watch = soon
+"""
+"""The deadline of the run is long, as a machine may be busy; that of the watchdog is short."""
+HANGS = {
+    "before the run": "FROM_THE_START, STOPS = True, False\nif rank == 1: time.sleep(600)\n",
+    "at the end of MPI": "FROM_THE_START, STOPS = False, True\n",
+    "after the end of MPI": "FROM_THE_START, STOPS = False, False\nif rank == 1: atexit.register(time.sleep, 600)\n",
+}
+
+
+@pytest.mark.parametrize("when", HANGS)
+def test_a_rank_that_hangs_before_or_after_the_run_ends_it(when: str, mpirun_start, case: Path, tmp_path: Path) -> None:
+    options = ("--out", tmp_path / "out", "--max-iterations", "1", "--deadline", "30")
+    with on_ranks(mpirun_start, tmp_path / "log", SOON + HANGS[when], "run", case, *options) as job:
+        _, errors = job.communicate(timeout=60)
+    assert job.returncode == 75, errors
+    phase = "start of all ranks" if when == "before the run" else "end of MPI, for which all ranks are waited,"
+    assert f"the {phase} took longer than 3 s: a rank is lost or stuck" in errors and "Traceback" not in errors
+    assert (tmp_path / "out" / "summary.json").exists() is (when != "before the run")
