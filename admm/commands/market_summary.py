@@ -24,7 +24,7 @@ WORST_KEYS = dict(zip(KINDS, LIMIT_KEYS.values(), strict=True))
 """Keys of a summary: how far the worst element is beyond its limit, negative inside."""
 MOST_OVERLOADS = 20
 """So many are listed by name in a summary, the worst first."""
-KIND_WORDS = {"voltage_pu": "voltage of node", "current_share": "branch", "substation_share": "the"}
+KIND_WORDS = {"voltage_pu": "voltage of node ", "current_share": "", "substation_share": "the "}
 
 
 def activation_facts(day: MarketDay) -> dict[str, float | None]:
@@ -82,7 +82,7 @@ def realised_summary(case: Case, facts: Sequence[Mapping[str, Any]]) -> dict[str
 def overload_words(case: Case, over: Mapping[str, Any]) -> str:
     """Name an overload: what, by how much, when."""
     when = f"{case.horizon.stamps()[over['period']]:%Y-%m-%d %H:%MZ}"
-    where = f"{KIND_WORDS[over['kind']]} {over['where']} of '{over['network']}'"
+    where = f"{KIND_WORDS[over['kind']]}{over['where']} of '{over['network']}'"
     if over["kind"] == "voltage_pu":
         return f"{where} {over['beyond']:.4f} pu outside its band at {when}"
     return f"{where} {over['beyond']:.1%} above its limit at {when}"
