@@ -49,6 +49,24 @@ def test_a_run_that_no_agent_can_save_ends_at_once_and_names_the_limit(command, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "lines", "words"),
+    [
+        ("ext_grid_vm_ignored", ["substation_limit_mva = 2.0"], "MVA at the substation (substation limit 2 MVA)"),
+        ("ext_grid_vm_ignored", ["current_limit_scale = 0.1"], "of the rating of "),
+        ("sgen_follows_load_profile", ["load_scale = 0.01", "sgen_profile = 8"], "(voltage limit 1.01 pu)"),
+    ],
+    ids=["substation", "current", "high voltage"],
+)
+def test_every_kind_of_limit_is_named(name, lines, words, tmp_path, capsys) -> None:
+    case = small_case(name, tmp_path, *lines)
+    if "1.01" in words:
+        edit(CASE_FILE, "voltage_max_pu = 1.15", "voltage_max_pu = 1.01")(case)
+    assert tieline(capsys, "check", case).out.count("WARNING") == 1
+    ended = tieline(capsys, "run", case, "--out", tmp_path / "out")
+    assert ended.code == 4 and ended.errors.count("\n") == 1 and words in ended.errors
+
+
 @pytest.mark.parametrize("command", ["check", "run", "centralised"])
 def test_a_load_without_a_flow_asks_for_its_units(command, tmp_path, capsys) -> None:
     options = () if command == "check" else ("--out", tmp_path / "out")

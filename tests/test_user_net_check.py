@@ -14,8 +14,9 @@ from networks import grid_sources
 from networks.case_file import CASE_FILE
 from networks.pandapower_import import feeder_from_pandapower
 from networks.user_net_check import NetSchedule, NoFlowError, limit_excess, user_net_flow
-from tests.case_tools import tieline
+from tests.case_tools import edit, tieline
 from tests.test_cases import BATTERY, LIMITS, LOAD, PV
+from tests.test_matpower import script
 
 PERIODS = 3
 CASE_TOML = """
@@ -149,6 +150,17 @@ def test_motors_and_unbalanced_loads_follow_the_loads_and_customers_generate_a_s
     first, second = user_net_flow(net, schedule), user_net_flow(same, schedule)
     for bus, voltage in second.voltage_pu.items():
         assert first.voltage_pu[bus] == pytest.approx(voltage, abs=1e-8)
+
+
+def test_a_matpower_case_is_solved_as_it_is_converted(case, tmp_path, capsys) -> None:
+    script(case, name="small")
+    edit(CASE_FILE, 'source = "feeder.json"', 'source = "small.m"')(case)
+    edit(CASE_FILE, "slack_voltage_pu = 1.01", "")(case)
+    edit(CASE_FILE, 'sgen_profile = "sun_pu"', "")(case)
+    edit(CASE_FILE, "reactive_support = [{ bus = 3,", "reactive_support = [{ bus = 7,")(case)
+    ended, summary, _ = run(case, capsys)
+    assert ended.code == 0, ended.out + ended.errors
+    assert summary["ac_passed"] is True and summary["user_net_max_voltage_error_pu"] < 5e-5
 
 
 def wrong(**changes):
