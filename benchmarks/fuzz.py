@@ -38,7 +38,7 @@ FILE, FAULTS = "fuzz", "fuzz_faults"
 CASES, SEED, LIMIT_SECONDS = 20_000, 1, 30.0
 BATCH = 1000
 """Cases of one process."""
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 """What a process may take until it begins its first case."""
 CRASH, HANG = "crash", "hang"
 BAD = (FAULT, TRACEBACK, CRASH, HANG)

@@ -237,7 +237,8 @@ def _arrays(folder: Path, name: str, draw: Random) -> None:
     for _ in range(draw.choice((1, 1, 2))):
         if arrays:
             at = draw.randrange(len(arrays))
-            arrays[at] = draw.choice(ARRAY_CHANGES)(arrays[at], draw)
+            with np.errstate(all="ignore"):  # numpy's words about a number that is spoilt on purpose
+                arrays[at] = draw.choice(ARRAY_CHANGES)(arrays[at], draw)
     _forged(folder, name, _content(text.encode(), arrays))
 
 

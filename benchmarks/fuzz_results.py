@@ -117,7 +117,8 @@ def _put(file: h5py.File, name: str, change: int, draw: Random) -> None:
         kind = draw.choice(kinds) if not how else "f8"
         data = file.create_dataset(name, shape, kind, **(how if shape == (8,) else {}))
         if data.size == 8 and data.dtype.kind == "f":
-            data[...] = draw.choice((np.nan, np.inf, 1e308, -1e30, 0.0))
+            with np.errstate(over="ignore"):
+                data[...] = draw.choice((np.nan, np.inf, 1e308, -1e30, 0.0))
 
 
 def _spoil_attribute(found: h5py.Group | h5py.Dataset, draw: Random) -> None:

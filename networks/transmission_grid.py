@@ -22,6 +22,8 @@ RESERVE_COST = 5.0
 RESERVE_QUADRATIC_COST = 0.02
 """Defaults for holding reserve, EUR/MW and EUR/MW^2 an hour: no source gives them."""
 LARGEST_SHIFT_DEGREE = 360.0
+LEAST_X_PU = 1e-12
+"""Below it a branch's susceptance has no meaning beside those of others, and may be infinite."""
 COST_SETS = ("pglib", "matpower")
 
 
@@ -129,8 +131,9 @@ class TransmissionGrid:
             self.bus(one.from_bus), self.bus(one.to_bus)
             if one.from_bus == one.to_bus:
                 raise self._error(f"branch '{one.name}' begins and ends at bus '{one.to_bus}'")
-            if not (np.isfinite(one.x_pu) and one.x_pu != 0):
-                raise self._error(f"branch '{one.name}': x_pu is {one.x_pu!r}, expected a finite number other than 0")
+            if not (np.isfinite(one.x_pu) and abs(one.x_pu) >= LEAST_X_PU):
+                expected = f"expected a finite number of at least {LEAST_X_PU:g} in size"
+                raise self._error(f"branch '{one.name}': x_pu is {one.x_pu!r}, {expected}")
             for key, good in (
                 ("rating_mw", one.rating_mw > 0),
                 ("tap", 0.5 < one.tap < 2),
