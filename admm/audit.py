@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,16 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Transcripts:
-    """What is in the files of an audit folder. firsts: first line of each; has_result: None if rank 0 did not end."""
+class Launch:
+    """One launch of a run. firsts: first line of each of its ranks; has_result: None if rank 0 did not end.
+
+    goes_on: of a launch that goes on, iteration, exchanges and bytes of the launch that saved it; empty without.
+    """
 
     firsts: tuple[dict[str, Any], ...]
     lines: tuple[dict[str, Any], ...]
     has_result: bool | None
+    goes_on: dict[str, Any]
 
     @property
     def ranks(self) -> int:
@@ -72,10 +76,56 @@ class Transcripts:
         """Ranks whose files are not here: they are where those ranks ran."""
         return sorted(set(range(self.ranks)) - {first["rank"] for first in self.firsts})
 
+    @property
+    def crossed(self) -> list[dict[str, Any]]:
+        """Messages between ranks; in one process all that would be."""
+        return [line for line in self.lines if self.ranks == 1 or line["source"] != line["target"]]
+
+    def bytes_until(self, exchanges: int | None = None) -> int:
+        """Of messages that crossed until the result, or until after so many exchanges."""
+        return sum(
+            line["bytes"]
+            for line in self.crossed
+            if not line["after"] and (exchanges is None or line["exchange"] <= exchanges)
+        )
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """What is in the files of an audit folder: all launches of a run, in their order; mostly one."""
+
+    launches: tuple[Launch, ...]
+
+    @property
+    def lines(self) -> tuple[dict[str, Any], ...]:
+        return tuple(line for launch in self.launches for line in launch.lines)
+
+    @property
+    def firsts(self) -> tuple[dict[str, Any], ...]:
+        return self.launches[-1].firsts
+
+    @property
+    def has_result(self) -> bool | None:
+        return self.launches[-1].has_result
+
+    @property
+    def ranks(self) -> int:
+        return self.launches[-1].ranks
+
+    @property
+    def missing(self) -> list[int]:
+        return sorted({rank for launch in self.launches for rank in launch.missing})
+
 
 def audit_words(folder: str | Path) -> str:
     """What `tieline audit` prints of an output folder. Raises InputError: there is no transcript, or it is damaged."""
+    return audited(folder)[0]
+
+
+def audited(folder: str | Path) -> tuple[str, bool]:
+    """The words of `audit_words`, and whether the sums are those that the run counted, as far as it can be said."""
     found = read_transcripts(folder)
+    sums, same = _sums(Path(folder), found)
     agents = told_by_agent(found.lines)
     texts = _texts(agents, found.lines)
     sections = [
@@ -85,9 +135,9 @@ def audit_words(folder: str | Path) -> str:
         _ranks(found.lines),
         texts,
         ["did not leave: " + STAYED.format(but=NAMED if texts else "")],
-        _sums(Path(folder), found),
+        sums,
     ]
-    return "\n".join(line for section in sections for line in section)
+    return "\n".join(line for section in sections for line in section), same
 
 
 # ---------------------------------------------------------------- reading
@@ -99,11 +149,33 @@ def read_transcripts(folder: str | Path) -> Transcripts:
     if not paths:
         where = Path(folder, FOLDER)
         raise InputError(f"{where}: holds no transcript; make one with 'tieline run CASE --audit --out {folder}'")
-    files = [list(_lines(path)) for path in paths]
-    firsts = tuple(lines[0] for lines in files)
-    ends = [line["has_result"] for lines in files for line in lines[1:] if "end" in line and lines[0]["rank"] == 0]
-    messages = tuple(line for lines in files for line in _with_ends(lines[1:]))
-    return Transcripts(firsts, messages, ends[0] if ends else None)
+    parts: dict[str, list[list[dict[str, Any]]]] = {}
+    for path in paths:
+        for part in _parts(list(_lines(path))):
+            parts.setdefault(part[0].get("launch", ""), []).append(part)
+    order = _order(parts)
+    return Transcripts(tuple(_launch(parts[name]) for name in order))
+
+
+def _parts(lines: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The lines of each launch in one file."""
+    starts = [at for at, line in enumerate(lines) if "tieline_audit" in line]
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        yield lines[start:end]
+
+
+def _order(parts: Mapping[str, list[list[dict[str, Any]]]]) -> list[str]:
+    """Launches as the driving rank's file has them, those that are only in others before."""
+    driving = [name for name, files in parts.items() if any(part[0]["rank"] == 0 for part in files)]
+    return [*(name for name in parts if name not in driving), *driving]
+
+
+def _launch(files: list[list[dict[str, Any]]]) -> Launch:
+    driving = [line for part in files if part[0]["rank"] == 0 for line in part[1:]]
+    ends = [line["has_result"] for line in driving if "end" in line]
+    goes_on = next((line["goes_on"] for line in driving if "goes_on" in line), {})
+    messages = tuple(line for part in files for line in _with_ends(part[1:]))
+    return Launch(tuple(part[0] for part in files), messages, ends[0] if ends else None, goes_on)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -114,7 +186,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     for number, text in enumerate(texts or [""], start=1):
         try:
             line = json.loads(text)
-            _check_first(line) if number == 1 else _check(line)
+            _check_first(line) if number == 1 or "tieline_audit" in line else _check(line)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             words = f"{type(error).__name__}: {error}"[:KEPT_WORDS]
             raise InputError(
@@ -126,7 +198,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 def _with_ends(lines: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """A rank's messages, each with `after`: whether it is part of the end of a run, or comes after it."""
     after = False
-    for line in (line for line in lines if "end" not in line):
+    for line in (line for line in lines if "end" not in line and "goes_on" not in line):
         after = line["kind"] == Kind.STOP.name or (after and line["kind"] != Kind.HELLO.name)
         yield {**line, "after": after}
 
@@ -135,7 +207,8 @@ def _check_first(line: dict[str, Any]) -> None:
     counts = (
         type(line["rank"]) is int and type(line["ranks"]) is int and 0 <= line["rank"] < line["ranks"] <= MOST_RANKS
     )
-    if line["tieline_audit"] != FORMAT or not counts or type(line["headline"]) is not str:
+    names = (line["headline"], line.get("run_id", ""), line.get("launch", ""))
+    if line["tieline_audit"] != FORMAT or not counts or any(type(name) is not str for name in names):
         raise ValueError(f"expected a first line of format {FORMAT}")
 
 
@@ -143,6 +216,12 @@ def _check(line: dict[str, Any]) -> None:
     """A message is its header, its fields and its text, and nothing else."""
     if "end" in line:
         line["has_result"] = bool(line["has_result"])
+        return
+    if "goes_on" in line:
+        told = line["goes_on"]
+        counts = [told["iteration"], told["exchanges"], told["bytes"]]
+        if any(type(count) is not int or count < 0 for count in counts) or type(told["launch"]) is not str:
+            raise ValueError("goes_on is none")
         return
     answer = line["kind"] == Kind.ANSWER.name
     kinds: dict[str, tuple[type, ...]] = dict.fromkeys(("source", "target", "exchange", "items", "bytes"), (int,))
@@ -191,6 +270,10 @@ def _headline(folder: str | Path, found: Transcripts) -> list[str]:
     where = f"{found.ranks} ranks" if found.ranks > 1 else "one process"
     words = [f"{found.firsts[0]['headline']}: what left each agent, from {folder}/{FOLDER}"]
     words += [f"the run: {where}, {iterations} iterations; {ended[found.has_result]}"]
+    for number, launch in enumerate(found.launches if len(found.launches) > 1 else (), start=1):
+        after = f"goes on after iteration {launch.goes_on['iteration']}" if launch.goes_on else "from the start"
+        sent = sum(line["bytes"] for line in launch.crossed)
+        words += [f"  launch {number}: {after}, {launch.ranks} ranks, {sent} bytes; {ended[launch.has_result]}"]
     if found.missing:
         missing = ", ".join(map(str, found.missing))
         words += [f"not here: what rank {missing} sent (its file is where it ran); the sums are without it"]
@@ -265,20 +348,39 @@ def _texts(agents: dict[str, Told], lines: Sequence[dict[str, Any]]) -> list[str
     return ["reasons and errors that left, word for word", *found, ""] if found else []
 
 
-def _sums(folder: Path, found: Transcripts) -> list[str]:
-    """All messages in bytes, against what the run counted until its result."""
-    crossed = [line for line in found.lines if found.ranks == 1 or line["source"] != line["target"]]
+def _sums(folder: Path, found: Transcripts) -> tuple[list[str], bool]:
+    """All messages in bytes, against what the run counted until its result; and whether they agree."""
+    crossed = [line for launch in found.launches for line in launch.crossed]
     total = sum(line["bytes"] for line in crossed)
     lines = [f"sum: {len(crossed)} messages, {total} bytes, each its header, its fields and its text"]
     here = len(found.lines) - len(crossed)
     if here:
         lines[0] += f"; {here} more stayed on the driving rank, between its own agents and the engine"
-    counted = _bytes_exchanged(folder) if found.has_result and not found.missing else None
+    last = found.launches[-1]
+    counted = _bytes_exchanged(folder) if last.has_result and not found.missing else None
     if counted is None:
-        return lines
-    after = sum(line["bytes"] for line in crossed if line["after"])
-    verdict = "the same" if counted == total - after else "NOT the same"
-    return [*lines, f"until the result {total - after} bytes; {SUMMARY} says {counted}: {verdict}"]
+        return lines, True
+    before, unwritten = _before(found.launches, last)
+    until = before + last.bytes_until()
+    verdict = "the same" if counted == until + unwritten else "NOT the same"
+    words = f"until the result {until} bytes; {SUMMARY} says {counted}: {verdict}"
+    if len(found.launches) > 1:
+        words += "; what a launch sent after it was saved for the last time is not in it"
+    if unwritten:
+        words += f"; {unwritten} bytes of before are not written down, as that launch had no --audit"
+    return [*lines, words], counted == until + unwritten
+
+
+def _before(launches: Sequence[Launch], last: Launch) -> tuple[int, int]:
+    """Bytes that launches before sent until the last one went on from there, and those of launches without --audit."""
+    written, at, rest = 0, last, list(launches[: launches.index(last)])
+    while at.goes_on:
+        former = next((one for one in rest if one.firsts[0].get("launch", "") == at.goes_on["launch"]), None)
+        if former is None:
+            return written, at.goes_on["bytes"]
+        rest = rest[: rest.index(former)]
+        written, at = written + former.bytes_until(at.goes_on["exchanges"]), former
+    return written, 0
 
 
 def _bytes_exchanged(folder: Path) -> int | None:

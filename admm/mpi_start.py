@@ -27,9 +27,9 @@ def mpi_world(deadline_seconds: float) -> Iterator[Communicator]:
     library = _library()
     if library is not None:
         library.MPI_Init_thread(None, None, THREAD_MULTIPLE, ctypes.byref(ctypes.c_int()))
-    from admm.messenger import world
+    from admm import mpi  # and with it mpi4py, which finds MPI started
 
-    comm = world()
+    comm = mpi.world()
     WATCHDOG.rest()
     try:
         yield comm

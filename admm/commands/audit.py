@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+EXIT_DIFFERENT = 5
+"""What was written down is not what the run counted."""
+
 
 def command(given: argparse.Namespace) -> int:
     """`tieline audit`: what left each agent, from the transcript of a run."""
-    from admm.audit import audit_words
+    from admm.audit import audited
 
-    print(audit_words(given.folder))
-    return 0
+    words, same = audited(given.folder)
+    print(words)
+    return 0 if same else EXIT_DIFFERENT
