@@ -207,8 +207,8 @@ class Case:
             known = self.feeders[agent.network].bus_names
             self._check_bus(f"agent '{agent.name}': bus", agent.bus, agent.network, known)
         for network in self.folder.supplied:
-            what, known = f"network '{network.name}': upstream_bus", self.grids[network.upstream].buses
-            self._check_bus(what, network.upstream_bus, network.upstream, known)
+            what, grid = f"network '{network.name}': upstream_bus", self.grids[network.upstream]
+            self._check_bus(what, network.upstream_bus, network.upstream, grid.bus_names)
         for network in self.folder.distribution:
             what, known = f"network '{network.name}'", self.feeders[network.name].bus_names
             for support in network.reactive_support:

@@ -16,7 +16,7 @@ from admm import InputError
 from networks.matpower_script import LARGEST_MVA, LEAST_COLUMNS, MatpowerTables, read_matpower_script
 
 BUS_I, BASE_KV = 0, 9
-F_BUS, T_BUS, BR_B, TAP, SHIFT, BR_STATUS = 0, 1, 4, 8, 9, 10
+F_BUS, T_BUS, BR_B, RATE_A, TAP, SHIFT, BR_STATUS = 0, 1, 4, 5, 8, 9, 10
 GEN_BUS = 0
 MODEL, NCOST, COST = 0, 3, 4
 PIECEWISE, POLYNOMIAL = 1, 2
@@ -140,6 +140,7 @@ def _put_right(net: Any, case: MatpowerTables) -> None:
         at = int(element)
         if table == "impedance":
             net.impedance.loc[at, "in_service"] = bool(row[BR_STATUS])
+            net.impedance.loc[at, "rating_mw"] = row[RATE_A] or np.inf
         elif table == "trafo":
             if kv[row[T_BUS]] > kv[row[F_BUS]]:
                 net.trafo.loc[at, "tap_side"] = "lv"

@@ -239,5 +239,6 @@ def _limit(row: Any) -> float:
 
 
 def _impedance_rating(row: Any) -> float:
-    """pandapower has none; an import from elsewhere may."""
-    return value(row, "rating_mw", np.inf)
+    """pandapower has none; a MATPOWER case may have one."""
+    cell = row.get("rating_mw", np.inf)
+    return np.inf if np.isinf(cell) else value(row, "rating_mw", np.inf)

@@ -101,6 +101,11 @@ class TransmissionGrid:
         self._check_connected()
 
     @property
+    def bus_names(self) -> tuple[str, ...]:
+        """All names that a bus answers to."""
+        return (*self.aliases, *self.buses)
+
+    @property
     def fixed_mw(self) -> np.ndarray:
         """(buses,): consumption that nobody moves, as in the source."""
         return self.load_mw + self.sgen_mw + self.constant_mw

@@ -166,6 +166,7 @@ def test_buses_that_switches_join_answer_to_each_of_their_numbers():
     pp.create_load(net, 9, 5.0)
     grid = check_flows(net)
     assert "9" not in grid.buses and grid.bus("9") == grid.bus("4")
+    assert set(grid.bus_names) == {str(bus) for bus in range(10)}
 
 
 def replace_cell(table, column, cell):

@@ -231,6 +231,15 @@ def test_dc_flows_are_those_of_matpowers_own_equations(tmp_path):
     assert grid.fixed_mw == pytest.approx(tables["bus"][:, 2] + tables["bus"][:, 4])
 
 
+def test_a_branch_between_two_voltages_without_a_tap_keeps_its_rating_and_its_status(tmp_path):
+    def without_a_tap(text):
+        return text.replace("5 2 0.02 0.3  0.04 70 0 0 0.95 0 1", "5 2 0.02 0.3  0 70 0 0 0 0 1")
+
+    grid = transmission_from_pandapower(meshed(tmp_path, without_a_tap))  # 2-6 is out of service
+    ratings = {one.name: one.rating_mw for one in grid.branches if one.name.startswith("impedance")}
+    assert ratings == {"impedance 0": 70.0}
+
+
 def test_costs_are_read_for_a_transmission_grid_and_not_for_a_feeder(tmp_path):
     grid = transmission_from_pandapower(meshed(tmp_path))
     assert [(one.linear_cost_eur_per_mwh, one.quadratic_cost_eur_per_mw2h) for one in grid.generators] == [
