@@ -16,6 +16,7 @@ import numpy as np
 
 from networks.feeder_model import Feeder
 from networks.pandapower_tables import NO_RATING_KA, open_network, quiet
+from networks.user_net_rewrite import couplers_as_switches, shares_as_shunts
 
 RESULTS = ("line", "trafo", "trafo3w", "impedance")
 """Tables whose elements have losses in pandapower's results."""
@@ -23,7 +24,6 @@ LOADS, SGENS = ("load", "asymmetric_load", "motor"), ("sgen", "asymmetric_sgen")
 """Tables that follow the profile of loads, and that of static generators."""
 MEMBER = re.compile(r"\b(line|trafo) (\d+)\b")
 """Elements in the name of a branch, of which several may be parallel."""
-FIRST_CONST = "const_"
 LOSS_FLOOR = 0.01
 """As in the check of our own model."""
 
@@ -117,7 +117,9 @@ class _Scheduled:
         self.own = {table: net[table].index for table in self.scaling}
         if schedule.slack_voltage_pu is not None:
             net.ext_grid["vm_pu"] = schedule.slack_voltage_pu
+        couplers_as_switches(net)
         self.customers = self._customers() if schedule.pv.any() else {}
+        self.shunt_rows, self.shunt_mva = shares_as_shunts(net)
         self.customer_rows = pandapower.create_loads(net, list(self.customers), p_mw=0.0) if self.customers else []
         buses = [int(bus) for bus in schedule.drawn_mva]
         self.drawn_rows = pandapower.create_loads(net, buses, p_mw=0.0) if buses else []
@@ -164,17 +166,14 @@ class _Scheduled:
         drawn = np.array([one[period] for one in schedule.drawn_mva.values()])
         if drawn.size:
             net.load.loc[self.drawn_rows, "p_mw"], net.load.loc[self.drawn_rows, "q_mvar"] = drawn.real, drawn.imag
-        reused = None if self._voltage_dependent else {"bus_pq": True, "gen": False, "trafo": False}
+        if len(self.shunt_rows):
+            at = schedule.load[period] * self.shunt_mva
+            net.shunt.loc[self.shunt_rows, "p_mw"], net.shunt.loc[self.shunt_rows, "q_mvar"] = at.real, at.imag
+        reused = None if len(self.shunt_rows) else {"bus_pq": True, "gen": False, "trafo": False}
         try:
             pandapower.runpp(net, numba=False, recycle=reused)
         except pandapower.LoadflowNotConverged:
             raise NoFlowError(period) from None
-
-    @property
-    def _voltage_dependent(self) -> bool:
-        """Whether loads change the admittance matrix, which pandapower would otherwise use again."""
-        shares = [key for key in self.net.load.columns if str(key).startswith(FIRST_CONST)]
-        return bool(np.nan_to_num(self.net.load[shares].to_numpy(dtype=float)).any()) if shares else False
 
     def _loading(self) -> Iterator[tuple[str, float]]:
         for table in ("line", "trafo"):
