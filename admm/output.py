@@ -234,6 +234,7 @@ def result_summary(result: Result) -> dict[str, Any]:
     return {
         "status": result.status.name.lower(),
         "converged": result.converged,
+        "note": result.note,
         "certified_gap": result.certified_gap,
         "iterations": result.iterations,
         "objective_eur": result.objective,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from admm import updates
+from admm import sizes, updates
 from admm.couplings import Layout
 from admm.errors import InfeasibleError, InputError, SolverError, TielineError, TransportError
 from admm.frozen import Frozen
@@ -34,7 +34,7 @@ class Run:
     """One run: what is carried from iteration to iteration, whatever the scheme."""
 
     state: State
-    KEPT: tuple[str, ...] = ("state", "history", "seconds", "answer_seconds")
+    KEPT: tuple[str, ...] = ("state", "history", "seconds", "answer_seconds", "seen_sizes", "seen_cost", "doubts")
     """Attributes that change from iteration to iteration."""
 
     def __init__(
@@ -46,6 +46,7 @@ class Run:
         self.seconds = {"agents": 0.0, "operators": 0.0}
         self.answer_seconds: dict[str, list[float]] = {name: [] for name in layout.agents}
         self.frozen = Frozen(sides.first if settings.on_lost_agent == "freeze" else ())
+        self.seen_sizes, self.seen_cost, self.doubts = np.zeros(len(layout.blocks)), 0.0, 0
         self.began = self.launched = time.perf_counter()
         self.asking = False
 
@@ -175,8 +176,16 @@ class Run:
 
     def limits(self) -> Status:
         """Whether the callback or a limit ends the run."""
+        self._see_sizes()
         asked = Status.RUNNING if self.settings.callback is None else self._called_back(self.settings.callback)
         return self.budget() if asked is Status.RUNNING else asked
+
+    def _see_sizes(self) -> None:
+        """Sizes of values and costs so far; where a cost is not told, nothing can be said of all."""
+        self.seen_sizes = np.maximum(self.seen_sizes, sizes.value_sizes(self.state, self.layout))
+        costs = [answer.cost_eur for answer in self.frozen.latest.values() if answer.status.usable]
+        costs += [self.history[-1].objective_eur]
+        self.seen_cost = np.inf if None in costs else max(self.seen_cost, sum(abs(cost) for cost in costs))
 
     def _called_back(self, callback: Callable[[Progress], Any]) -> Status:
         """What the callback wants. What it raises is the user's own affair."""
@@ -195,11 +204,26 @@ class Run:
     def budget(self) -> Status:
         """Whether a limit ends the run."""
         settings, seconds = self.settings, time.perf_counter() - self.launched
+        if self.doubts >= sizes.MOST_DOUBTS or sizes.hopeless(self.layout, self.seen_sizes):
+            return Status.SCALES
         if self.state.iteration >= settings.max_iterations:
             return Status.MAX_ITERATIONS
         if settings.time_limit_seconds is not None and seconds >= settings.time_limit_seconds:
             return Status.TIME_LIMIT
         return Status.RUNNING
+
+    def tests_count(self, error_eur: float, dual: float = 0.0) -> bool:
+        """Whether tests that have passed count, or the stated scales are in doubt: then answers have to be finer."""
+        seen = self.seen_sizes, self.seen_cost
+        if sizes.tests_count(self.state, self.layout, *seen, self.settings, error_eur, dual):
+            return True
+        self.doubts += 1
+        self.state.accuracy = sizes.doubtful_accuracy(self.state, self.layout, self.seen_sizes)
+        return False
+
+    def note(self, status: Status) -> str:
+        ended_without = status in (Status.SCALES, Status.MAX_ITERATIONS, Status.TIME_LIMIT)
+        return sizes.words(self.state, self.layout, self.seen_sizes) if ended_without else ""
 
     def package(self, status: Status) -> Result:
         if not self.history:
@@ -221,6 +245,7 @@ class Run:
             solve_seconds={n: self.median_seconds(n) for n in self.answer_seconds if n not in self.sides.relays},
             certified_gap=self.history[-1].certified_gap,
             lost_agents=dict(self.frozen.why),
+            note=self.note(status),
         )
 
     def median_seconds(self, name: str) -> float:

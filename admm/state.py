@@ -38,6 +38,10 @@ class Status(Enum):
     TIME_LIMIT = "stopped at the time limit: raise it"
     INTERRUPTED = "interrupted by the user"
     STOPPED = "stopped by the callback"
+    SCALES = (
+        "stopped: values or prices are so far from the stated scales that tests against these say nothing; "
+        "give scales near their sizes"
+    )
 
 
 @dataclass(frozen=True)
@@ -249,6 +253,7 @@ class Result:
     agents that live on this rank and are not lost. objective: sum of the agents' costs in EUR, None if one does not
     share it. turnover: sum of |price x value| over all entries, in EUR. certified_gap: upper less lower bound of the
     optimum as a share of the turnover; None, no proof.
+    note: what stands in the way of convergence, where that was found; else empty.
     solve_seconds: {agent: median seconds of its latest answers}. lost_agents: {agent: what happened} of those that
     the run went on without.
     """
@@ -266,6 +271,7 @@ class Result:
     solve_seconds: dict[str, float]
     certified_gap: float | None = None
     lost_agents: dict[str, str] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def converged(self) -> bool:

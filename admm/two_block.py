@@ -203,7 +203,9 @@ class TwoBlock(Run):
         self.settle = seen.passed(settings)
         exact = all(answer.status is AnswerStatus.SOLVED for answer in self.answers.values())
         wanted = limit is not Status.STOPPED
-        if wanted and self.settle and exact and now.accuracy <= settings.final_accuracy and now.model_error <= 1.0:
+        settled = exact and now.accuracy <= settings.final_accuracy and now.model_error <= 1.0
+        error_eur = seen.objective_error * updates.least_turnover(self.state, self.layout)
+        if wanted and self.settle and settled and self.tests_count(error_eur, seen.dual):
             return Status.CONVERGED
         if self.settle:
             self.state.accuracy = min(self.state.accuracy, settings.final_accuracy)

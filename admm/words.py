@@ -14,6 +14,7 @@ def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
     seen, gap, overlap_kw = result.residuals, summary["gap_to_reference"], summary["max_simultaneous_kw"]
     parts = {
         "status": _status_words(result, summary),
+        **({"note": result.note} if result.note else {}),
         **({"LOST": _lost_words(result)} if result.lost_agents else {}),
         "iterations": str(result.iterations),
         "objective": "not shared" if result.objective is None else f"{result.objective:.4f} EUR",

@@ -209,7 +209,8 @@ class Certificate:
         """Whether gap, mismatch and models are within their tolerances."""
         gap = self.gap()
         proven = gap is not None and gap <= self.settings.optimality_tolerance
-        return proven and self.mismatch() <= self.settings.consensus_tolerance and self.joint.model_error() <= 1.0
+        close = proven and self.mismatch() <= self.settings.consensus_tolerance and self.joint.model_error() <= 1.0
+        return close and self.run.tests_count(max(0.0, self.proof.gap_eur))
 
     def gap(self) -> float | None:
         """Of the bounds, as a share of the turnover."""
