@@ -85,6 +85,8 @@ class Question:
     that, as nearly as the accuracy asks.
     accuracy: how exact the answer should be, as a share of each entry's scale.
     settle: the residuals have passed, so a model with an operating point should bring it up to date.
+    own_cost: without it the agent's own cost counts as 0, and so do costs in its answer: what is the least that its
+    limits alone leave of price . b? Asked with a penalty of zero, and only of agents whose answers say `proves`.
     """
 
     iteration: int
@@ -93,6 +95,7 @@ class Question:
     penalty: np.ndarray
     accuracy: float = 1e-6
     settle: bool = False
+    own_cost: bool = True
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ class Answer:
     values: shape (n,), the boundary values. model_error: how far the model is from the physics
     that it stands for, as a multiple of the agent's own tolerance (0 where the model is exact).
     cost_eur and bound_eur are None where the agent does not share them. bound_eur: in answers to a price alone, a
-    number that cost + price . b of no feasible point undercuts, however inexact the answer is.
+    number that cost + price . b of no feasible point undercuts, however inexact the answer is. proves: the agent
+    answers questions without its own cost, too, with a bound; `reason` then names the limits that hold it there.
     """
 
     values: np.ndarray
@@ -113,6 +117,7 @@ class Answer:
     model_error: float = 0.0
     solve_seconds: float = 0.0
     inner_iterations: int = 0
+    proves: bool = False
 
 
 OPTIONAL_SCALARS = ("cost_eur", "bound_eur")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from admm import sizes, updates
+from admm import conflict, sizes, updates
 from admm.couplings import Layout
 from admm.errors import InfeasibleError, InputError, SolverError, TielineError, TransportError
 from admm.frozen import Frozen
@@ -34,7 +34,17 @@ class Run:
     """One run: what is carried from iteration to iteration, whatever the scheme."""
 
     state: State
-    KEPT: tuple[str, ...] = ("state", "history", "seconds", "answer_seconds", "seen_sizes", "seen_cost", "doubts")
+    KEPT: tuple[str, ...] = (
+        "state",
+        "history",
+        "seconds",
+        "answer_seconds",
+        "seen_sizes",
+        "seen_cost",
+        "doubts",
+        "mismatches",
+        "next_look",
+    )
     """Attributes that change from iteration to iteration."""
 
     def __init__(
@@ -47,6 +57,8 @@ class Run:
         self.answer_seconds: dict[str, list[float]] = {name: [] for name in layout.agents}
         self.frozen = Frozen(sides.first if settings.on_lost_agent == "freeze" else ())
         self.seen_sizes, self.seen_cost, self.doubts = np.zeros(len(layout.blocks)), 0.0, 0
+        self.mismatches: list[np.ndarray] = []
+        self.next_look = conflict.FIRST
         self.began = self.launched = time.perf_counter()
         self.asking = False
 
@@ -179,6 +191,19 @@ class Run:
         self._see_sizes()
         asked = Status.RUNNING if self.settings.callback is None else self._called_back(self.settings.callback)
         return self.budget() if asked is Status.RUNNING else asked
+
+    def look_for_conflict(self) -> None:
+        """Where the mismatch lasts, ask for a proof that no agreement exists; raises InfeasibleError with it. Costs
+        nothing while the mismatch falls, and one exchange where it does not, ever more seldom."""
+        mismatch = updates.scaled_mismatch(self.state, self.layout)
+        self.mismatches = [*self.mismatches, mismatch][-conflict.WINDOW :]
+        iteration = self.state.iteration
+        if iteration < self.next_look or not conflict.lasts(self.mismatches, self.settings.consensus_tolerance):
+            return
+        self.next_look = iteration + max(conflict.WAIT, int(conflict.WAIT_SHARE * iteration))
+        latest = [answer for name, answer in self.frozen.latest.items() if name not in self.sides.relays]
+        if not self.frozen.why and all(answer.proves for answer in latest):
+            conflict.look(self)
 
     def _see_sizes(self) -> None:
         """Sizes of values and costs so far; where a cost is not told, nothing can be said of all."""

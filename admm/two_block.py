@@ -77,6 +77,7 @@ class TwoBlock(Run):
         dual_step = self.step(self.start)
         seen = updates.residuals(state, dual_step, self.layout, self.settings)
         self.record(seen)
+        self.look_for_conflict()
         status = self.test(seen)
         self.unprepared = dual_step, seen
         if status is Status.RUNNING:

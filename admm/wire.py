@@ -49,10 +49,10 @@ ANSWER_FIELDS = (
 ANSWER_ARRAY_FIELD = "values"
 QUESTION_SCALARS, ANSWER_SCALARS = len(QUESTION_FIELDS), len(ANSWER_FIELDS)
 QUESTION_ARRAYS = len(QUESTION_ARRAY_FIELDS)
-SETTLE = 1
-QUESTION_FLAGS = SETTLE
-HAS_COST, HAS_BOUND = 1, 2
-ANSWER_FLAGS = HAS_COST | HAS_BOUND
+SETTLE, NO_OWN_COST = 1, 2
+QUESTION_FLAGS = SETTLE | NO_OWN_COST
+HAS_COST, HAS_BOUND, PROVES = 1, 2, 4
+ANSWER_FLAGS = HAS_COST | HAS_BOUND | PROVES
 ERROR = 1
 ERRORS = (
     TielineError,
@@ -179,10 +179,14 @@ def field_shapes(message: Message) -> dict[str, tuple[int, ...]]:
 def questions_message(run_id: int, sequence: int, agent: int, questions: Sequence[Question]) -> Message:
     """Questions to one agent as a message."""
     rows = [
-        np.concatenate([[q.iteration, q.accuracy, SETTLE * bool(q.settle)], q.price, q.reference, q.penalty])
+        np.concatenate([[q.iteration, q.accuracy, _question_flags(q)], q.price, q.reference, q.penalty])
         for q in questions
     ]
     return Message(Kind.QUESTION, run_id, sequence, agent, items=len(rows), numbers=np.concatenate(rows))
+
+
+def _question_flags(question: Question) -> int:
+    return SETTLE * bool(question.settle) | NO_OWN_COST * (not question.own_cost)
 
 
 def read_questions(message: Message, entries: int) -> list[Question]:
@@ -196,8 +200,9 @@ def _question(scalars: np.ndarray, arrays: np.ndarray) -> Question:
     (iteration, accuracy, flags), (price, reference, penalty) = scalars, arrays
     if np.isnan(penalty).any() or (penalty < 0).any() or accuracy <= 0 or iteration < 0 or iteration % 1:
         raise TransportError("a QUESTION has a negative penalty, an accuracy of 0 or a fractional iteration")
-    settle = bool(_whole("a QUESTION's flags", flags, QUESTION_FLAGS) & SETTLE)
-    return Question(int(iteration), price, reference, penalty, float(accuracy), settle)
+    flags = _whole("a QUESTION's flags", flags, QUESTION_FLAGS)
+    settle, own_cost = bool(flags & SETTLE), not flags & NO_OWN_COST
+    return Question(int(iteration), price, reference, penalty, float(accuracy), settle, own_cost)
 
 
 def answers_message(run_id: int, sequence: int, agent: int, answers: Sequence[Answer], entries: int) -> Message:
@@ -211,7 +216,9 @@ def answers_message(run_id: int, sequence: int, agent: int, answers: Sequence[An
 def _answer_row(answer: Answer, reason_bytes: int, entries: int) -> np.ndarray:
     scalars = [
         int(answer.status),
-        HAS_COST * (answer.cost_eur is not None) | HAS_BOUND * (answer.bound_eur is not None),
+        HAS_COST * (answer.cost_eur is not None)
+        | HAS_BOUND * (answer.bound_eur is not None)
+        | PROVES * bool(answer.proves),
         reason_bytes,
         0.0 if answer.cost_eur is None else answer.cost_eur,
         0.0 if answer.bound_eur is None else answer.bound_eur,
@@ -250,6 +257,7 @@ def _answer(row: np.ndarray, reason: str) -> Answer:
         model_error=model_error,
         solve_seconds=seconds,
         inner_iterations=int(inner),
+        proves=bool(flags & PROVES),
     )
 
 

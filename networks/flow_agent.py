@@ -116,7 +116,10 @@ class FlowAgent(ABC):
 
     def answer(self, question: Question) -> Answer:
         began = time.perf_counter()
-        answer = self._schedule(question) if question.penalty.any() else self._at_prices(question)
+        if not question.own_cost:
+            answer = self._rows.without_cost(question)
+        else:
+            answer = self._schedule(question) if question.penalty.any() else self._at_prices(question)
         return replace(answer, model_error=self._latest_error, solve_seconds=time.perf_counter() - began)
 
     def _schedule(self, question: Question) -> Answer:

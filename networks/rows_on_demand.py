@@ -17,6 +17,9 @@ from admm.fits import check_like
 from networks.flow_program import FlowProgram
 from subproblems import QPAgent
 
+MOST_ROUNDS, ROW_ACCURACY = 8, 1e-5
+"""Of an answer without the program's own cost: rounds at most, and the violation, per unit, that takes a row in."""
+
 
 class RowsOnDemand:
     """Answers for a program at given operating points. agent: what solves it with the latest rows.
@@ -74,6 +77,22 @@ class RowsOnDemand:
         self._program = program
         program.linearised(self._points)  # its limits
         self.agent.update(program.linearised(self._points, self.masks))
+
+    def without_cost(self, question: Question) -> Answer:
+        """An answer to a price without the program's own cost, beside the schedule: from its rows on, others are taken
+        while the answer breaks them. Its bound holds with all rows, however many rounds there were."""
+        masks, answer = self.masks, None
+        for _ in range(MOST_ROUNDS):
+            agent = QPAgent(self._program.linearised(self._points, masks), self._solver, self._shares_cost)
+            agent.prepare(self._boundary)
+            answer = agent.answer(question)
+            if masks is None or agent.x is None:
+                break
+            missing = self._program.missing_rows(agent.x, masks, ROW_ACCURACY)
+            if missing is None:
+                break
+            masks = missing
+        return answer
 
     def answer(self, question: Question) -> Answer:
         """Without a usable answer all rows are taken at once: what is unbounded may be bounded by a limit,

@@ -8,6 +8,8 @@ from subproblems.quadratic_program import Block, QuadraticProgram
 
 SHARE = 1e-3
 """Rows whose weight in the certificate is below this share of the largest are left out."""
+HELD_SHARE = 0.3
+"""The same for rows that hold a program at a price: an optimum has many that hardly matter."""
 MOST_BLOCKS = 6
 
 
@@ -18,11 +20,24 @@ def explain(qp: QuadraticProgram, certificate: np.ndarray, share: float = SHARE)
     rows with a non-zero weight; those rows are in conflict.
     """
     weight = np.abs(certificate)
-    involved = weight > share * weight.max(initial=0.0)
-    if not involved.any():
+    if not weight.any():
         return "no point satisfies all constraints"
     if not qp.rows:
-        return f"rows {_ranges(np.flatnonzero(involved))} contradict each other"
+        return f"{_named(qp, weight, share)} contradict each other"
+    return f"these constraints contradict each other: {_named(qp, weight, share)}"
+
+
+def held_by(qp: QuadraticProgram, multiplier: np.ndarray) -> str:
+    """The constraints that hold a program where prices alone drive it, from its multipliers, (m,), of scaled rows."""
+    weight = np.abs(multiplier)
+    return _named(qp, weight, HELD_SHARE) if weight.any() else ""
+
+
+def _named(qp: QuadraticProgram, weight: np.ndarray, share: float) -> str:
+    """Rows of weight, the heaviest blocks first."""
+    involved = weight > share * weight.max()
+    if not qp.rows:
+        return f"rows {_ranges(np.flatnonzero(involved))}"
     found = []
     for block in qp.rows:
         at = np.flatnonzero(involved[block.entries])
@@ -31,7 +46,7 @@ def explain(qp: QuadraticProgram, certificate: np.ndarray, share: float = SHARE)
     found.sort(key=lambda pair: -pair[0])
     words = [text for _, text in found[:MOST_BLOCKS]]
     more = f" and {len(found) - MOST_BLOCKS} more" if len(found) > MOST_BLOCKS else ""
-    return "these constraints contradict each other: " + "; ".join(words) + more
+    return "; ".join(words) + more
 
 
 def _periods(at: np.ndarray, block: Block) -> str:

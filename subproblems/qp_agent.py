@@ -29,7 +29,7 @@ from subproblems.bound import safe_bound
 from subproblems.box import Box, outer_box
 from subproblems.conflict import Conflict, find_conflict
 from subproblems.equilibrate import sizes
-from subproblems.infeasibility import explain
+from subproblems.infeasibility import explain, held_by
 from subproblems.lead_model import LeadModel
 from subproblems.quadratic_program import INFINITE, QuadraticProgram
 from subproblems.solver import Numbers, QpSolver, SolverAnswer
@@ -43,6 +43,8 @@ FLAT_SOLVERS = {"osqp": ("subproblems.clarabel_solver", "ClarabelSolver"), "piqp
 """What answers questions that no finite penalty curves, by the solver chosen."""
 LARGEST = 1e30
 """Size of a program's numbers above which products of them leave what floating point holds."""
+REACH = 1e3
+"""Scales within which boundary values lie where limits alone are asked for: a proof is one within these."""
 INNER_SHARE = 0.5
 """The solver's tolerance as a share of the accuracy that is asked for."""
 
@@ -154,6 +156,8 @@ class QPAgent:
         """Solve for one question; `bound_eur` is a proven bound of cost + price . values, without a penalty only."""
         began = time.perf_counter()
         check_question_fits(self.qp.name, self._boundary, question)
+        if not question.own_cost:
+            return self._without_cost(question, began)
         numbers, price_only = self._numbers(question), not question.penalty.any()
         if self.resumable:
             self._solver, self._flat_solver = _telling(self._solver), _telling(self._flat_solver)
@@ -179,7 +183,56 @@ class QPAgent:
             bound_eur=self._bound(x, found.y, question.price) if self.shares_cost and price_only else None,
             solve_seconds=time.perf_counter() - began,
             inner_iterations=found.iterations,
+            proves=self.shares_cost,
         )
+
+    def _without_cost(self, question: Question, began: float) -> Answer:
+        """What the limits alone leave of price . values, with a proven bound; nothing that the agent remembers moves.
+
+        Its solver is made for the one question: it has another pattern of numbers, and hardly any question is like it.
+        """
+        if question.penalty.any():
+            raise InputError(f"{self.qp.name}: a question without own cost has a penalty, expected a price alone")
+        numbers = self._numbers(question)
+        pins = slice(self._l.size - self._at.size, None)
+        reach = REACH * self._boundary.scale / self._s[self._at]
+        numbers.l[pins], numbers.u[pins] = -reach, reach
+        numbers = Numbers(self._P * 0.0, numbers.q - self._q, numbers.A, numbers.l, numbers.u)
+        found = _make_solver(FLAT_SOLVERS[self.solver_name], numbers).solve(numbers, INNER_SHARE * question.accuracy)
+        if not found.status.usable:
+            return self._unusable(found, time.perf_counter() - began)
+        x = found.x * self._s
+        if not self._has_schedule:
+            self.x = x
+        far = (np.abs(x[self._at]) > 0.5 * REACH * self._boundary.scale) & (question.price != 0)
+        return Answer(
+            values=x[self._at],
+            status=AnswerStatus.UNBOUNDED if far.any() else found.status,
+            reason=held_by(self.qp, found.y[: self._e.size]),
+            cost_eur=0.0 if self.shares_cost else None,
+            bound_eur=self._bound_without_cost(x, found.y, question.price) if self.shares_cost else None,
+            solve_seconds=time.perf_counter() - began,
+            inner_iterations=found.iterations,
+            proves=self.shares_cost,
+        )
+
+    def _bound_without_cost(self, x: np.ndarray, y: np.ndarray, price: np.ndarray) -> float | None:
+        """Of all points whose boundary values are within reach; y: the solver's multipliers."""
+        qp, ends = self.qp, REACH * self._boundary.scale
+        pins = sp.csc_matrix((np.ones(self._at.size), (np.arange(self._at.size), self._at)), (self._at.size, qp.size))
+        within = QuadraticProgram(
+            P=0.0 * qp.P,
+            q=np.zeros(qp.size),
+            A=sp.vstack([qp.A, pins], format="csc"),
+            l=np.concatenate([qp.l, -ends]),
+            u=np.concatenate([qp.u, ends]),
+            boundary=qp.boundary,
+            name=qp.name,
+        )
+        paid = np.zeros(qp.size)
+        paid[self._at] = price
+        multiplier = np.concatenate([y[: self._e.size] * self._e * self._money, np.zeros(self._at.size)])
+        return safe_bound(within, outer_box(within), x, multiplier, paid)
 
     def snapshot(self) -> dict[str, Any]:
         """All that the next answer depends on beside the program. Solvers that cannot say what they remember are made

@@ -86,6 +86,7 @@ class Memory(Run):
             if not done:
                 self.lead()
         self.record()
+        self.look_for_conflict()
         limit = self.limits()
         if done:
             return Status.CERTIFIED if self.certificate.provable() else Status.CONVERGED

@@ -111,7 +111,8 @@ class Masked:
         n = self._latest.size
         price, deviation, penalty = (a[:n] for a in (question.price, question.reference, question.penalty))
         reference = self._latest + deviation
-        asked = Question(question.iteration, price, reference, penalty, question.accuracy, question.settle)
+        exact = question.accuracy, question.settle, question.own_cost
+        asked = Question(question.iteration, price, reference, penalty, *exact)
         answer = self.agent.answer(asked)
         check_answer_fits(self.name, answer, n)
         check_plausible(self.name, answer, self._boundary)
@@ -207,7 +208,7 @@ class MaskedTransport:
         n = len(members)
         deviation = (question.reference - self._sums[group]) / n
         arrays = (np.append(a, np.zeros(EXTRAS)) for a in (question.price, deviation, n * question.penalty))
-        same = Question(question.iteration, *arrays, question.accuracy, question.settle)
+        same = Question(question.iteration, *arrays, question.accuracy, question.settle, question.own_cost)
         return {_full(group, name): [same] for name in members}
 
     def _summed(self, group: str, answers: Mapping[str, Sequence[Answer]]) -> list[Answer]:
