@@ -29,7 +29,7 @@ WINDOW = 10
 """Iterations over which the mismatch is looked at."""
 FIRST, WAIT, WAIT_SHARE = 20, 10, 0.5
 """The first iteration that may look for a proof, and how long to wait after one in vain: iterations, or their share."""
-COHERENT, LASTS, FAR = 0.7, 0.7, 3.0
+COHERENT, LASTS, FAR = 0.8, 0.9, 3.0
 """A mismatch that lasts points one way, hardly falls within the window, and is above so many tolerances."""
 SHARPER = 0.1
 """Entries below this share of the largest one are left out of the second price that is tried."""

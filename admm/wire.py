@@ -35,7 +35,7 @@ from admm.errors import (
 )
 from admm.interfaces import AgentBoundary, Answer, AnswerStatus, Question
 
-MAGIC, VERSION = b"TIEL", 3
+MAGIC, VERSION = b"TIEL", 4
 HEADER = struct.Struct("<4sHHQQiHHIII")
 NUMBER = np.dtype("<f8")
 TEXT_LIMIT_BYTES = 1 << 20

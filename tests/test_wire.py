@@ -52,12 +52,15 @@ def _with_number(message: Message, at: int, value: float) -> Message:
     return replace(message, numbers=numbers)
 
 
-QUESTIONS = st.builds(admm.Question, st.integers(0, 10**6), ARRAY, ARRAY, PENALTY, st.floats(1e-12, 1.0), st.booleans())
+QUESTIONS = st.builds(
+    admm.Question, st.integers(0, 10**6), ARRAY, ARRAY, PENALTY, st.floats(1e-12, 1.0), st.booleans(), st.booleans()
+)
 ANSWERS = st.builds(
     admm.Answer,
     values=ARRAY,
     status=st.sampled_from([one for one in admm.AnswerStatus if one is not admm.AnswerStatus.LOST]),
     reason=st.text(max_size=50),
+    proves=st.booleans(),
     cost_eur=st.none() | FINITE,
     bound_eur=st.none() | FINITE,
     model_error=st.just(0.25),
@@ -90,7 +93,7 @@ def test_answers_come_back_to_the_last_bit_each_with_its_own_status_cost_and_rea
 def test_the_format_is_fixed_and_holds_no_pickle() -> None:
     """Byte by byte as documented: 44 bytes of header, then a row of three scalars and three arrays a question."""
     data = wire.pack(wire.questions_message(RUN, SEQUENCE, AGENT, [_question(settle=True), _question(iteration=5)]))
-    header = struct.pack("<4sHHQQiHHIII", b"TIEL", 3, 2, RUN, SEQUENCE, AGENT, 0, 0, 2, 24, 0)
+    header = struct.pack("<4sHHQQiHHIII", b"TIEL", 4, 2, RUN, SEQUENCE, AGENT, 0, 0, 2, 24, 0)
     row = (1, -2, 0.5, 0, 3, 4, 1, 0, float("inf"))
     assert data == header + struct.pack("<24d", 4, 1e-3, 1, *row, 5, 1e-3, 0, *row)
     assert len(data) == wire.questions_bytes(3, 2) == 44 + 2 * 96
@@ -101,7 +104,7 @@ def test_the_format_of_answers_is_fixed() -> None:
     values = np.array([1.0, -2.0, 0.5])
     refused = admm.Answer(np.empty(0), admm.AnswerStatus.INFEASIBLE, "no h\u00e4t")
     data = wire.pack(_answers(admm.Answer(values, bound_eur=7.0, solve_seconds=0.5, inner_iterations=30), refused))
-    header = struct.pack("<4sHHQQiHHIII", b"TIEL", 3, 3, RUN, SEQUENCE, AGENT, 0, 0, 2, 22, 7)
+    header = struct.pack("<4sHHQQiHHIII", b"TIEL", 4, 3, RUN, SEQUENCE, AGENT, 0, 0, 2, 22, 7)
     first, second = (0, 2, 0, 0, 7, 0, 0.5, 30, 1, -2, 0.5), (2, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0)
     assert data == header + struct.pack("<22d", *first, *second) + b"no h\xc3\xa4t"
 
@@ -177,7 +180,7 @@ def test_answers_with_useless_numbers_are_refused(key: str) -> None:
         (replace(_answers(admm.Answer(np.zeros(3))), items=2), 3, "11 numbers, expected 2 x 11"),
         (_with_number(_answers(admm.Answer(np.zeros(3))), 0, 99), 3, "status: 99, expected a whole number of 0 to 4"),
         (_with_number(_answers(admm.Answer(np.zeros(3))), 0, 0.5), 3, "status: 0.5"),
-        (_with_number(_answers(admm.Answer(np.zeros(3))), 1, 4), 3, "flags: 4"),
+        (_with_number(_answers(admm.Answer(np.zeros(3))), 1, 8), 3, "flags: 8"),
         (_with_number(_answers(admm.Answer(np.zeros(3), reason="ab")), 2, 1), 3, "reasons of 1 bytes, expected the 2"),
         (_with_number(_answers(admm.Answer(np.zeros(3))), 2, wire.REASON_LIMIT_BYTES + 1), 3, "bytes of reason"),
         (_with_number(_answers(admm.Answer(np.zeros(3), reason="ab")), 2, -2), 3, "bytes of reason: -2"),
@@ -201,8 +204,8 @@ def test_questions_that_do_not_add_up_are_refused() -> None:
         wire.read_questions(question, 2)
     with pytest.raises(admm.TransportError, match="12 numbers, expected 2 x 12"):
         wire.read_questions(wire.unpack(_packed(items=2)), 3)
-    with pytest.raises(admm.TransportError, match="flags: 2"):
-        wire.read_questions(_with_number(question, 2, 2), 3)
+    with pytest.raises(admm.TransportError, match="flags: 4"):
+        wire.read_questions(_with_number(question, 2, 4), 3)
     with pytest.raises(admm.TransportError, match="unknown status 99"):
         wire.read_error(wire.unpack(_packed(Message(Kind.TEXT, RUN), status=99)))
 
