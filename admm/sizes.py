@@ -28,7 +28,7 @@ MOST_DOUBTS = 40
 """Times that a stop is put off because of the scales, after which the run ends without one."""
 HOPELESS = 1e5
 """Size over scale at which a run ends at once."""
-FAR_BELOW, FAR_ABOVE, FAR_ABOVE_PRICE = 1e-3, 1e3, 30.0
+FAR_BELOW, FAR_ABOVE, FAR_ABOVE_PRICE = 1e-3, 100.0, 30.0
 """Size over scale beyond which a scale is called far off; of prices, which start at theirs and move by one at most."""
 
 
