@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from admm.commands.common import (
 from admm.commands.market_stages import STAGES, DayRun, Stages
 from admm.errors import public_words
 from admm.folder_lock import FolderLock
-from admm.interrupts import Interrupts
+from admm.interrupts import ENDS, Interrupts
 from admm.output import OutputFolder, file_digest, run_id_of, versions
 from admm.ownership import AUDIT
 from admm.resume import UNFIT
@@ -83,10 +84,12 @@ def _market(given: argparse.Namespace, transport: Transport, lock: FolderLock) -
             where = (transport.rank, transport.ranks, plain_name(given.case))
             transport.transcript = Transcript(market.out / AUDIT, *where, goes_on=given.resume is not None)
     try:
-        with Interrupts() if transport.rank == 0 else nullcontext() as interrupts:
+        with Interrupts(begun=False, quiet=transport.rank != 0) as interrupts:
             settings = market.settings
-            if interrupts is not None:
-                settings = replace(settings, callback=_watch(interrupts, given.time_limit))
+            if transport.rank == 0:
+                settings = replace(settings, callback=_watch(interrupts, given.time_limit, transport))
+            else:
+                transport.interrupts = interrupts
             with _ending_all(transport):
                 return _all_days(market, settings, transport)
     finally:
@@ -109,12 +112,17 @@ def _ending_all(transport: Transport) -> Iterator[None]:
         raise ended from error
 
 
-def _watch(interrupts: Interrupts, limit_seconds: float | None) -> Callable[[Progress], Status | None]:
+def _watch(
+    interrupts: Interrupts, limit_seconds: float | None, transport: Transport
+) -> Callable[[Progress], Status | None]:
     """Return what ends a coordination after its iteration: a signal, or the time limit of the whole command."""
     ends = None if limit_seconds is None else time.monotonic() + limit_seconds
 
     def watch(progress: Progress) -> Status | None:
-        if interrupts.asked:
+        interrupts.begun = True
+        if transport.stopped_by is not None and not interrupts.asked:
+            print(f"tieline: rank {transport.stopped_by} was told to stop: {ENDS}", file=sys.stderr, flush=True)
+        if interrupts.asked or transport.stopped_by is not None:
             return Status.INTERRUPTED
         return Status.STOPPED if ends is not None and time.monotonic() >= ends else None
 
