@@ -242,6 +242,7 @@ def test_wrong_models_are_refused(change, words):
         ({"slack": "z"}, "there is no bus 'z'"),
         ({"branches": ()}, "no branch connects b with the slack bus 'a'"),
         ({"branches": (TransmissionBranch("ab", "a", "b", 0.0),)}, "x_pu is 0.0"),
+        ({"branches": (TransmissionBranch("ab", "a", "b", 1e-320),)}, "x_pu is 1e-320, expected .* at least 1e-12"),
         ({"branches": (TransmissionBranch("ab", "a", "b", 0.1, -5.0),)}, "rating_mw is -5.0"),
         ({"generators": (Generator("g", "a", 5.0, 1.0, 0.0),)}, "p_min_mw is 5.0 and p_max_mw 1.0"),
         ({"generators": ()}, "has no generators"),
