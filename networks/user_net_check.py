@@ -24,8 +24,9 @@ LOADS, SGENS = ("load", "asymmetric_load", "motor"), ("sgen", "asymmetric_sgen")
 """Tables that follow the profile of loads, and that of static generators."""
 MEMBER = re.compile(r"\b(line|trafo) (\d+)\b")
 """Elements in the name of a branch, of which several may be parallel."""
-LOSS_FLOOR = 0.01
-"""As in the check of our own model."""
+LOSS_FLOOR, LEAST_LOSSES_MW = 0.01, 1e-4
+"""Losses are compared with at least this share of the largest period's, and with at least this: pandapower stops at
+1e-8 MVA a bus."""
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,8 @@ def _places(feeder: Feeder) -> dict[str, int]:
 
 
 def loss_error(losses_mw: np.ndarray, found: NetFlow) -> Error:
-    """Compare losses (T,) of branches; a share of the period's, but at least of a hundredth of the largest period's."""
-    floor = max(LOSS_FLOOR * float(found.losses_mw.max()), np.finfo(float).tiny)
+    """Compare losses (T,) of branches; as a share of the period's, but at least of LOSS_FLOOR."""
+    floor = max(LOSS_FLOOR * float(found.losses_mw.max()), LEAST_LOSSES_MW)
     return Error.largest({"losses": np.abs(losses_mw - found.losses_mw) / np.maximum(found.losses_mw, floor)})
 
 
