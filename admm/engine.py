@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from admm.resume import Checkpoints
 
 
+LONGEST_NAME_BYTES = 128
+"""With the endings of checkpoints and of files that are being written, a file's name may have 255."""
 TRANSPORT_VERBS = ("start", "refuse", "ask", "serve", "finish")
 
 
@@ -81,6 +83,11 @@ def _owned_agents(agents: Mapping[str, Agent], layout: Layout, sides: Sides, tra
     owned = dict(agents)
     for name, agent in owned.items():
         check_is_agent(name, agent)
+        if len(name.encode(errors="replace")) > LONGEST_NAME_BYTES:
+            raise InputError(
+                f"agent '{name[:20]}...': its name has {len(name)} letters, expected at most "
+                f"{LONGEST_NAME_BYTES} bytes: files are called after it"
+            )
         if name not in layout.agents:
             raise InputError(f"agent '{name}' is in no coupling: add one, or leave the agent out")
     _check_one_name_each(owned)

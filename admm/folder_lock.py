@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from admm.errors import InputError
+from admm.errors import InputError, OutputError
 
 LOCK = "run.lock"
 TRIES = 50
@@ -191,6 +191,14 @@ class FolderLock:
     def is_held(self) -> bool:
         """Whether the lock on the disk is still this one."""
         return self._mine is not None and read_holder(self.path) == self._mine
+
+    def check_held(self) -> None:
+        """Raise OutputError if the folder was removed, or taken over, since `take`."""
+        if not self.is_held():
+            raise OutputError(
+                f"{self._option}: results cannot be written: {self.path} is gone or another run's: the folder was "
+                "removed or taken over in mid-run; run again"
+            )
 
     def release(self) -> None:
         """Give the folder up; a second call does nothing, and so does a child process."""

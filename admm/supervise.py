@@ -24,7 +24,7 @@ from pathlib import Path
 from admm.shared_memory import remove_left_behind
 
 MARK = "TIELINE_LAUNCH"
-FINAL = (0, 2, 3, 4, 130)
+FINAL = (0, 2, 3, 4, 74, 130)
 """Exit codes that another launch would not change."""
 LOST, INTERRUPTED = 75, 130
 POLL_SECONDS, GRACE_SECONDS = 0.1, 2.0

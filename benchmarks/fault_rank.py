@@ -106,7 +106,7 @@ def _twice(answer: Answer) -> Answer:
 
 @fault("kill while writing the checkpoint")
 def _kill_in_write(answer: Answer) -> Answer:
-    def write(path: Path, data: bytes) -> None:
+    def write(path: Path, data: bytes, *_: int) -> None:
         path.with_name(f"{path.name}.{os.getpid()}.part").write_bytes(data[: len(data) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -176,6 +176,20 @@ def test_a_limit_that_is_raised_goes_on_where_it_was(winter: Case, tmp_path: Pat
     assert bits(resumed) == bits(run(winter, DEFAULT, "osqp", None))
 
 
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    """With the ending of a checkpoint it would be too long, which would come to light when it is saved."""
+    problem = pair()
+    long = "a" * 250
+    agents = {long if name == "low" else name: make() for name, make in problem.agents.items()}
+    couplings = [replace_lower(coupling, long) for coupling in problem.couplings]
+    with pytest.raises(admm.InputError, match="its name has 250 letters, expected at most 128 bytes"):
+        admm.solve(agents, couplings, DEFAULT, None, Checkpoints(tmp_path))
+
+
+def replace_lower(coupling: admm.Coupling, name: str) -> admm.Coupling:
+    return admm.Coupling(coupling.name, name, coupling.upper, coupling.quantities)
+
+
 def test_a_folder_that_cannot_be_written_ends_no_run(winter: Case, tmp_path: Path) -> None:
     (tmp_path / "private").write_text("a file where a folder should be")
     said: list[str] = []

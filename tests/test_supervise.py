@@ -51,7 +51,7 @@ def test_after_so_many_launches_it_is_given_up(tmp_path: Path, capfd: pytest.Cap
     assert "given up after 3 launches" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("code", [0, 2, 3, 4, 130])
+@pytest.mark.parametrize("code", [0, 2, 3, 4, 74, 130])
 def test_what_another_launch_would_not_change_is_final(code: int, tmp_path: Path) -> None:
     command = python(COUNTING + f"sys.exit({code})", tmp_path / "count")
     assert supervise(command, [], 5, DEADLINE, lambda: 0) == code

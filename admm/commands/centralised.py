@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from admm.commands.checks import checks_passed, checks_summary, told
 from admm.commands.common import (
     EXIT_NOT_CONVERGED,
+    lock_for,
     one_process,
     plain_name,
 )
 from admm.commands.summary import case_digest, horizon_summary
+from admm.folder_lock import FolderLock
 from admm.history import write_boundary
-from admm.output import BOUNDARY, OutputFolder, versions
+from admm.output import BOUNDARY, OutputFolder, run_id_of, versions
 from networks.case import SIGNS, Case, CaseAgent, load_case
 from networks.flow_agent import FlowAgent
 from networks.flow_checks import check_flows
@@ -25,12 +27,20 @@ if TYPE_CHECKING:
 
 def command(given: argparse.Namespace) -> int:
     """`tieline centralised`: the same problem as one QP, by Clarabel, with the same flow corrections."""
+    one_process("centralised")
+    out = OutputFolder(given.out or f"results/{plain_name(given.case)}-centralised")
+    with lock_for(out.path) as lock:
+        return _centralised(given, out, lock)
+
+
+def _centralised(given: argparse.Namespace, out: OutputFolder, lock: FolderLock) -> int:
     from networks.centralised import solve_centralised
 
-    one_process("centralised")
     case = load_case(given.case)
-    out = OutputFolder(given.out or f"results/{plain_name(given.case)}-centralised")
     out.check()
+    lock.take()
+    identity = {"case": case.name, "public files": case.public_digest().hex(), "scheme": "centralised"}
+    out.run_id = run_id_of(identity, out.former_run_id())
     print(
         f"{case.name}: one QP of all {len(case.agents)} agents, solved by Clarabel, flows corrected until exact",
         *case.notes,
@@ -55,7 +65,7 @@ def command(given: argparse.Namespace) -> int:
         "versions": versions(),
     }
     out.prepare()
-    write_boundary(out / BOUNDARY, found.solution.boundary(), SIGNS, case.horizon.time_utc())
+    write_boundary(out / BOUNDARY, found.solution.boundary(), SIGNS, case.horizon.time_utc(), run_id=out.run_id)
     out.complete(summary)
     if given.save_reference and checks_passed(checks):
         kept = ("case_sha256", "objective_eur", "turnover_eur")

@@ -118,6 +118,7 @@ def _run(given: argparse.Namespace, transport: Transport, lock: FolderLock) -> i
             transport.transcript.close(transport.has_result)
     if transport.rank != 0:
         return 0
+    lock.check_held()
     code = _conclude(case, given, result, out, reports, len(kept.former))
     transport.end_all(code)
     return code
