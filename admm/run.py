@@ -210,7 +210,7 @@ class Run:
         self.seen_sizes = np.maximum(self.seen_sizes, sizes.value_sizes(self.state, self.layout))
         costs = [answer.cost_eur for answer in self.frozen.latest.values() if answer.status.usable]
         costs += [self.history[-1].objective_eur]
-        self.seen_cost = np.inf if None in costs else max(self.seen_cost, sum(abs(cost) for cost in costs))
+        self.seen_cost = sizes.UNKNOWN_COST if None in costs else max(self.seen_cost, sum(abs(cost) for cost in costs))
 
     def _called_back(self, callback: Callable[[Progress], Any]) -> Status:
         """What the callback wants. What it raises is the user's own affair."""

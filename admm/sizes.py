@@ -22,6 +22,8 @@ exact."""
 COST_SHARE = 30.0
 """Of all costs, in optimality tolerances: what the objective may be off by, however large the turnover seems. A price
 that starts far too high makes any turnover large; limits that bind make prices some times as high as costs."""
+UNKNOWN_COST = 1e300
+"""In place of costs that are not told: they bound nothing. A checkpoint keeps finite numbers only."""
 LEAST_ACCURACY = 1e-9
 """Accuracy that agents are asked for at most while the scales are in doubt."""
 MOST_DOUBTS = 40
