@@ -59,7 +59,7 @@ class Told:
 class Launch:
     """One launch of a run. firsts: first line of each of its ranks; has_result: None if rank 0 did not end.
 
-    goes_on: of a launch that goes on, iteration, exchanges and bytes of the launch that saved it; empty without.
+    goes_on: of a launch that goes on, after what, and where the launch that saved it was then; empty without.
     """
 
     firsts: tuple[dict[str, Any], ...]
@@ -81,12 +81,18 @@ class Launch:
         """Messages between ranks; in one process all that would be."""
         return [line for line in self.lines if self.ranks == 1 or line["source"] != line["target"]]
 
-    def bytes_until(self, exchanges: int | None = None) -> int:
-        """Of messages that crossed until the result, or until after so many exchanges."""
+    def bytes_until(self, place: tuple[int, int] | None = None) -> int:
+        """Of messages that crossed until the result, or until after an exchange: (its coordination, its number).
+
+        What ranks of a market tell each other between coordinations, and before they go on with it, is not in it.
+        """
+        asked = {line["coordination"] for line in self.lines if line["kind"] == Kind.QUESTION.name}
         return sum(
             line["bytes"]
             for line in self.crossed
-            if not line["after"] and (exchanges is None or line["exchange"] <= exchanges)
+            if not line["after"]
+            and line["coordination"] in asked
+            and (place is None or (line["coordination"], line["exchange"]) <= place)
         )
 
 
@@ -219,12 +225,16 @@ def _check(line: dict[str, Any]) -> None:
         return
     if "goes_on" in line:
         told = line["goes_on"]
-        counts = [told["iteration"], told["exchanges"], told["bytes"]]
-        if any(type(count) is not int or count < 0 for count in counts) or type(told["launch"]) is not str:
+        told.setdefault("coordination", 1)
+        counts = [told[key] for key in ("iteration", "exchanges", "coordination", "bytes")]
+        names = (told["launch"], told.get("step", ""))
+        if any(type(count) is not int or count < 0 for count in counts) or any(type(name) is not str for name in names):
             raise ValueError("goes_on is none")
         return
+    line.setdefault("coordination", 1)  # an older transcript is of one
     answer = line["kind"] == Kind.ANSWER.name
-    kinds: dict[str, tuple[type, ...]] = dict.fromkeys(("source", "target", "exchange", "items", "bytes"), (int,))
+    counts = ("source", "target", "exchange", "coordination", "items", "bytes")
+    kinds: dict[str, tuple[type, ...]] = dict.fromkeys(counts, (int,))
     kinds |= {"text_bytes": (int,), "agent": (str, type(None)), "iteration": (int, type(None)), "run": (str,)}
     kinds |= {"costs": (int,), "bounds": (int,)} if answer else {}
     kinds |= {key: (str,) for key in ("text", "text_is") if key in line}
@@ -271,13 +281,18 @@ def _headline(folder: str | Path, found: Transcripts) -> list[str]:
     words = [f"{found.firsts[0]['headline']}: what left each agent, from {folder}/{FOLDER}"]
     words += [f"the run: {where}, {iterations} iterations; {ended[found.has_result]}"]
     for number, launch in enumerate(found.launches if len(found.launches) > 1 else (), start=1):
-        after = f"goes on after iteration {launch.goes_on['iteration']}" if launch.goes_on else "from the start"
+        after = f"goes on after {_step(launch.goes_on)}" if launch.goes_on else "from the start"
         sent = sum(line["bytes"] for line in launch.crossed)
         words += [f"  launch {number}: {after}, {launch.ranks} ranks, {sent} bytes; {ended[launch.has_result]}"]
     if found.missing:
         missing = ", ".join(map(str, found.missing))
         words += [f"not here: what rank {missing} sent (its file is where it ran); the sums are without it"]
     return [*words, ""]
+
+
+def _step(goes_on: Mapping[str, Any]) -> str:
+    """After what a launch goes on, in words."""
+    return goes_on.get("step") or f"iteration {goes_on['iteration']}"
 
 
 def _table(agents: dict[str, Told]) -> list[str]:
@@ -379,7 +394,7 @@ def _before(launches: Sequence[Launch], last: Launch) -> tuple[int, int]:
         if former is None:
             return written, at.goes_on["bytes"]
         rest = rest[: rest.index(former)]
-        written, at = written + former.bytes_until(at.goes_on["exchanges"]), former
+        written, at = written + former.bytes_until((at.goes_on["coordination"], at.goes_on["exchanges"])), former
     return written, 0
 
 

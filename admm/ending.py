@@ -18,14 +18,15 @@ _duties: list[Callable[[], None]] = []
 
 
 @contextlib.contextmanager
-def duty(done: Callable[[], None]) -> Iterator[None]:
-    """Call `done` when this context ends, or when the process leaves in the middle of it."""
-    _duties.append(done)
+def duty(done: Callable[[], None], left: Callable[[], None] | None = None) -> Iterator[None]:
+    """Call `done` when this context ends; `left`, or `done` without it, when the process leaves in the middle of it."""
+    due = left or done
+    _duties.append(due)
     try:
         yield
     finally:
-        if done in _duties:
-            _duties.remove(done)
+        if due in _duties:
+            _duties.remove(due)
         done()
 
 
@@ -46,7 +47,15 @@ def leave(code: int, words: str = "") -> NoReturn:
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     if launched_under_mpi():
+        _unlink_shared_memory()
         time.sleep(FORWARDING_SECONDS)
         tell_launcher(code)
         time.sleep(FORWARDING_SECONDS)
     os._exit(code)
+
+
+def _unlink_shared_memory() -> None:
+    """Nothing is imported for it: the main thread may be stuck in an import, and whoever is not there has no need."""
+    module = sys.modules.get("admm.shared_memory")
+    with contextlib.suppress(Exception):
+        module.unlink_own()

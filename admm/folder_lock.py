@@ -96,7 +96,8 @@ class Holder:
 class FolderLock:
     """Holds a folder for one run; `take` makes the folder, too, and `release` removes it if nothing was put in.
 
-    option: which option or argument named the folder, for errors. former: after `take`, who has left a stale lock.
+    option: which option or argument named the folder, for errors. former: after `take`, who has left a stale lock, or
+    the trace of one; the latter goes with all unfinished files.
     """
 
     def __init__(self, folder: str | Path, option: str = "--out") -> None:
@@ -128,6 +129,7 @@ class FolderLock:
                 with _one_at_a_time(self.folder):
                     if self._create(mine) or (self._remove_stale() and self._create(mine)):
                         self._mine = mine
+                        self.former = self.former or self._traced()
                         return
             except FileNotFoundError:  # whoever was here before has removed its empty folder meanwhile
                 if attempt == TRIES - 1:
@@ -200,12 +202,28 @@ class FolderLock:
                 "removed or taken over in mid-run; run again"
             )
 
-    def release(self) -> None:
-        """Give the folder up; a second call does nothing, and so does a child process."""
+    @property
+    def began(self) -> float | None:
+        """When the lock was taken, seconds since the epoch; None if it is not held."""
+        return None if self._mine is None else self._mine.began
+
+    def _traced(self) -> Holder | None:
+        """Who has given the folder up and left a trace, the earliest; None without one."""
+        found = [read_holder(path) for path in self.folder.glob(f"{LOCK}.*.part")]
+        gone = [holder for holder in found if holder is not None and holder.is_dead()]
+        return min(gone, key=lambda holder: holder.began, default=None)
+
+    def release(self, traced: bool = False) -> None:
+        """Give the folder up; a second call does nothing, and so does a child process.
+
+        traced: leave the lock under another name, as a file that is unfinished: the next run learns of this one.
+        """
         if self._mine is None or self._mine.pid != os.getpid():
             return
         with contextlib.suppress(OSError):
-            if self.is_held():
+            if self.is_held() and traced:
+                self.path.rename(self.path.with_name(f"{LOCK}.{self._mine.token}.{self._mine.pid}.part"))
+            elif self.is_held():
                 self.path.unlink()
         self._mine = None
         self._remove_made()

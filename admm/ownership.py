@@ -31,7 +31,7 @@ _OLDER = (
     (b"objective_eur",),
     (b"settlement", b"positions", b"gates"),
 )
-_PART = re.compile(r"(?P<name>.+)\.(?:[0-9a-f]{16}\.)?(?P<pid>\d+)\.part")
+_PART = re.compile(r"(?P<name>.+?)\.(?:[0-9a-f]{16}\.)?(?P<pid>\d+)\.part")
 
 
 def origin_of(path: Path) -> str | None:

@@ -21,6 +21,7 @@ from admm.graph import Sides, boundary_as_given, given_name
 from admm.interfaces import Agent, Answer, AnswerStatus, Question, Transport, check_answer_fits
 from admm.plausible import MOST_SCALES, MOST_SCALES_AT_PRICE, check_plausible
 from admm.state import BoundaryResult, Progress, Result, Settings, State, Status, Timing
+from admm.transcript import sent_until
 from admm.values import is_finite
 
 if TYPE_CHECKING:
@@ -76,24 +77,18 @@ class Run:
     def snapshot(self) -> dict[str, Any]:
         """All that the next iteration depends on but the agents, see `admm.snapshot`; schemes add their own."""
         kept = {name: getattr(self, name) for name in self.KEPT}
-        return {**kept, "elapsed": time.perf_counter() - self.began, **self._sent()}
-
-    def _sent(self) -> dict[str, Any]:
-        """What has crossed until now, for `tieline audit` of a run that goes on."""
-        transcript, exchanges = getattr(self.transport, "transcript", None), getattr(self.transport, "exchanges", 0)
-        launch = "" if transcript is None else transcript.launch
-        return {"bytes": self.transport.traffic.bytes, "exchanges": exchanges, "launch": launch}
+        sent = sent_until(self.transport, self.transport.traffic.bytes)
+        return {**kept, "elapsed": time.perf_counter() - self.began, "sent": sent}
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         """Go on from a snapshot. Seconds go on, too; a time limit is one of this launch."""
         for name in self.KEPT:
             setattr(self, name, kept[name])
         self.began = time.perf_counter() - kept["elapsed"]
-        self.transport.traffic.bytes += kept["bytes"]  # to what this launch has sent to begin with
+        self.transport.traffic.bytes += kept["sent"]["bytes"]  # to what this launch has sent to begin with
         transcript = getattr(self.transport, "transcript", None)
         if transcript is not None:
-            sent = {key: kept[key] for key in ("bytes", "exchanges", "launch")}
-            transcript.goes_on_from({"iteration": self.state.iteration, **sent})
+            transcript.goes_on_from({"iteration": self.state.iteration, **kept["sent"]})
 
     def check_kept(self, kept: Mapping[str, Any]) -> None:
         """Raise ValueError where a snapshot of the right kinds and shapes is none of this run all the same."""

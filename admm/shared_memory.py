@@ -52,6 +52,11 @@ def unlink_own() -> None:
                 path.unlink()
 
 
+def is_any_there(since: float) -> bool:
+    """Whether MPI has files here of this user that a run which took its lock then may have made."""
+    return FOLDER.is_dir() and any(_is_ours(path, since - BEFORE_LOCK_SECONDS) for path in FOLDER.iterdir())
+
+
 def left_behind(since: float) -> list[Path]:
     """Files of MPI that are this user's, newer than `since` (seconds, epoch), and mapped by no process."""
     ours = [path for path in FOLDER.iterdir() if _is_ours(path, since)] if FOLDER.is_dir() else []

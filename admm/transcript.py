@@ -4,11 +4,12 @@ Each rank writes a file of its own, OUT/audit/rank-R.jsonl, a line before the me
 written down is not sent. Between agents and the engine on one rank nothing crosses, but the same is told, so it is
 written down as the same message with `source` = `target` (what an agent raises there is not). A run that goes on after
 a stop or a loss writes behind what its former launches have written. The first line of each launch says whose file it
-is and which launch of which run; on rank 0 a line `goes_on` says after which iteration of which launch it goes on, and
-how many exchanges and bytes there had been. The last line says that the launch is over. Between them:
+is and which launch of which run; on rank 0 a line `goes_on` says after which iteration of which launch it goes on, in
+which coordination that was, and how many exchanges of it and bytes in all there had been; of a market, which step.
+The last line says that the launch is over. Between them:
 
-    run         of the messages of one launch, hexadecimal    exchange    its number in the launch, 0 at the start
-    run_id      of the run, as in its results
+    run         of the messages of one launch, hexadecimal    exchange    its number in the coordination, 0 at the start
+    run_id      of the run, as in its results                 coordination    its number in the launch, from 1
     kind        of `admm.wire.Kind`                           agent       which agent it is about, or null
     source      rank that sends                               target      rank that receives
     iteration   of the question, and of the answer to it      items       questions or answers in the message
@@ -68,6 +69,7 @@ class Transcript:
         self._ranks, self._headline, self._goes_on = ranks, headline, goes_on
         self._iterations: dict[int, int] = {}
         self.run_id = self.launch = ""
+        self.coordination = 0
         if os.path.lexists(self.path) and self.path.stat().st_size and origin_of(self.path) is None:
             raise InputError(f"{self.path}: is not a transcript of Tieline; move it, or choose another folder")
         try:
@@ -78,6 +80,11 @@ class Transcript:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from None
 
     def begin(self, run_id: str = "", launch: str = "") -> None:
+        """Another coordination begins; a run is one, a market holds many in one launch."""
+        self.coordination += 1
+        self._begin_launch(run_id, launch)
+
+    def _begin_launch(self, run_id: str = "", launch: str = "") -> None:
         """The first line of a launch; what comes later of the same launch has it already."""
         if self.launch:
             return
@@ -109,8 +116,9 @@ class Transcript:
             if former is not None and not stays:
                 old.unlink()
 
-    def goes_on_from(self, sent: Mapping[str, Any]) -> None:
-        """The run goes on after an iteration. sent: the launch that saved it, its exchanges and bytes until then."""
+    def goes_on_from(self, sent: Mapping[str, Any], run_id: str = "") -> None:
+        """The run goes on after an iteration. sent: `sent_until` of the launch that saved it, and that iteration."""
+        self._begin_launch(run_id)
         self._write({"goes_on": dict(sent)})
 
     def note(self, agent: int, iteration: int) -> None:
@@ -119,7 +127,7 @@ class Transcript:
 
     def record(self, message: Message, data: bytes, target: int, agent: str | None) -> None:
         """A message that is about to leave for a rank, `data` as it is sent. Raises UnwrittenError if it cannot be."""
-        self.begin()
+        self._begin_launch()
         if message.kind is Kind.QUESTION:
             self.note(message.agent, int(message.numbers[0]))
         line: dict[str, Any] = {
@@ -130,6 +138,7 @@ class Transcript:
             "source": self._rank,
             "target": target,
             "exchange": message.sequence,
+            "coordination": self.coordination,
             "iteration": self._iterations.get(message.agent) if message.kind in (Kind.QUESTION, Kind.ANSWER) else None,
             "items": message.items,
             "bytes": len(data),
@@ -177,6 +186,16 @@ class Transcript:
         except OSError as error:
             words = f"cannot be written ({error.strerror}), and nothing leaves that is not written down"
             raise UnwrittenError(f"{self.path}: {words}; make room, or run without --audit") from None
+
+
+def sent_until(transport: Any, sent_bytes: int) -> dict[str, Any]:
+    """Where a launch is in its transcript, for `tieline audit` of a run that goes on from here.
+
+    sent_bytes: by all launches until now, as the run counts them.
+    """
+    transcript, exchanges = getattr(transport, "transcript", None), getattr(transport, "exchanges", 0)
+    launch, coordination = ("", 0) if transcript is None else (transcript.launch, transcript.coordination)
+    return {"bytes": sent_bytes, "exchanges": exchanges, "coordination": coordination, "launch": launch}
 
 
 def _what(message: Message) -> str:

@@ -33,6 +33,7 @@ COMMANDS = {
     "market_settlement": ("five draws settled, and recomputed from their CSV files", ""),
     "market_kills": ("the market killed at random moments, and resumed", ""),
     "faults": ("what becomes of a run when something goes wrong", "again"),
+    "kills": ("runs killed at start, in mid-run and at the end, and two runs at once", "resume again"),
     "stragglers": ("one rank slowed, and stalls: staleness 0 to 10", "solver cap"),
     "cluster.two_hosts": ("two hosts, and the link between them cut (root)", ""),
     "time_by_rank": ("where the wall time goes on 1 to 11 ranks", ""),

@@ -124,12 +124,12 @@ def identity(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["fault"], row["transport"], row["supervised"], row["seed"]
 
 
-def transports(pythons: Sequence[str]) -> list[Transport]:
+def transports(pythons: Sequence[str], ranks: int = RANKS) -> list[Transport]:
     """One process, and an MPI for each Python."""
     found = [Transport("in-process", sys.executable)]
     for text in pythons or [f"mpi={sys.executable}"]:
         name, _, python = text.partition("=")
-        found.append(Transport(name, python, (str(Path(python).parent / "mpirun"), "-n", str(RANKS))))
+        found.append(Transport(name, python, (str(Path(python).parent / "mpirun"), "-n", str(ranks))))
     return found
 
 

@@ -14,8 +14,11 @@ from pathlib import Path
 import h5py
 import pytest
 
-from admm import InputError
+from admm import InputError, shared_memory
+from admm.commands.common import lock_for
+from admm.ending import do_duties
 from admm.folder_lock import LOCK, FolderLock, Holder, read_holder
+from admm.output import OutputFolder
 from tests.case_tools import ROOT_ENVIRONMENT, tieline
 from tests.market_tools import small_case
 
@@ -72,6 +75,35 @@ def test_a_lock_of_a_killed_process_is_stale(tmp_path: Path) -> None:
     with FolderLock(tmp_path / "out") as lock:
         assert lock.former.pid == job.pid and read_holder(lock.path).pid == os.getpid()
     assert not (tmp_path / "out" / LOCK).exists()
+
+
+def test_a_run_that_was_left_leaves_no_lock_but_a_trace_for_the_next_one(tmp_path: Path) -> None:
+    """What ranks that were killed have in shared memory is found by when it began."""
+    program = "import sys; from admm.folder_lock import FolderLock as L; l = L(sys.argv[1]); l.take(); l.release(True)"
+    subprocess.run([sys.executable, "-c", program, tmp_path / "out"], check=True)
+    assert not (tmp_path / "out" / LOCK).exists()
+    with FolderLock(tmp_path / "out") as lock:
+        assert lock.former is not None and lock.former.is_dead() and lock.former.began <= lock.began
+        OutputFolder(tmp_path / "out").check()
+        OutputFolder(tmp_path / "out").tidy()
+    with FolderLock(tmp_path / "out") as lock:
+        assert lock.former is None
+        assert [path.name for path in lock.folder.iterdir()] == [LOCK]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_trace_is_left_only_where_something_may_be_in_shared_memory(there: bool, tmp_path: Path, monkeypatch) -> None:
+    memory = tmp_path / "shm"
+    memory.mkdir()
+    if there:
+        (memory / "sm_segment.of-a-killed-rank").write_bytes(b"\0")
+    monkeypatch.setattr(shared_memory, "FOLDER", memory)
+    monkeypatch.setenv("PMI_RANK", "0")
+    with lock_for(tmp_path / "out") as lock:
+        lock.take()
+        do_duties()
+        assert not lock.path.exists()
+        assert len(list(tmp_path.glob("out/*.part"))) == there
 
 
 def test_a_process_of_the_same_number_that_began_later_is_another_one(tmp_path: Path) -> None:

@@ -263,7 +263,9 @@ def test_a_market_that_is_killed_goes_on_to_the_same_bytes(case, whole, tmp_path
     assert contents(out) == whole
 
 
-def test_ranks_that_are_told_to_end_go_on_on_any_number_of_them(case, whole, mpirun_start, tmp_path: Path) -> None:
+def test_ranks_that_are_told_to_end_go_on_on_any_number_of_them(
+    case, whole, mpirun_start, tmp_path: Path, capsys
+) -> None:
     out, command = tmp_path / "out", ("-m", "admm", "market", str(case), *FEW)
     with mpirun_start(3, *command, "--out", str(out), "--audit") as job:
         wait_for(out / PREVIOUS)
@@ -274,6 +276,8 @@ def test_ranks_that_are_told_to_end_go_on_on_any_number_of_them(case, whole, mpi
     assert job.returncode == NOT_CONVERGED, errors
     assert "goes on after " in told
     assert contents(out) == whole
+    audited = adds_up(out, capsys)
+    assert "launch 1: from the start, 3 ranks" in audited and "launch 2: goes on after " in audited, audited
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -297,3 +301,40 @@ def test_an_infeasible_agent_ends_all_ranks_at_once(mpirun, tmp_path: Path) -> N
     done = mpirun(2, "-m", "admm", "market", str(case), "--out", str(tmp_path / "out"))
     assert done.returncode == 4, (done.returncode, done.stderr)
     assert "agent 'ec01-homes' is infeasible" in done.stderr and time.monotonic() - began < MOST_SECONDS
+
+
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_an_audit_of_a_market_that_went_on_adds_up_over_its_launches(
+    number: int, case: Path, whole: dict[str, bytes], tmp_path: Path, capsys, signal_in_run
+) -> None:
+    """What the first launch sent of the step that was stopped is in its own sum, and not in that of the whole."""
+    out = tmp_path / "out"
+    stopped_in(number, case, out, capsys, signal_in_run, "--audit")
+    first = adds_up(out, capsys)
+    assert tieline(capsys, "market", case, *FEW, "--resume", out, "--audit").code == NOT_CONVERGED
+    assert contents(out) == whole
+    told = adds_up(out, capsys)
+    gone_on = {1: "from the start", 3: "goes on after gate 0", 5: "goes on after gate 2"}[number]
+    assert f"launch 2: {gone_on}, 1 ranks" in told, told
+    undisturbed = tmp_path / "undisturbed"
+    assert tieline(capsys, "market", case, *FEW, "--out", undisturbed, "--audit").code == NOT_CONVERGED
+    assert summary(out)["bytes_exchanged"] == summary(undisturbed)["bytes_exchanged"]
+    assert first != told
+
+
+def adds_up(out: Path, capsys) -> str:
+    """The words of the audit, whose sums are those of the summary."""
+    told = tieline(capsys, "audit", out)
+    assert told.code == 0 and f"summary.json says {summary(out)['bytes_exchanged']}: the same" in told.out, told.out
+    return told.out
+
+
+def test_an_audit_of_a_market_that_was_over_adds_up(case: Path, tmp_path: Path, capsys) -> None:
+    """The second launch has nothing left to do; the first has no --audit in one case."""
+    for first, words in ((["--audit"], "launch 2: goes on after the closing"), ([], "are not written down")):
+        out = tmp_path / f"out{len(first)}"
+        assert tieline(capsys, "market", case, *FEW, "--out", out, *first).code == NOT_CONVERGED
+        counted = summary(out)["bytes_exchanged"]
+        assert tieline(capsys, "market", case, *FEW, "--resume", out, "--audit").code == NOT_CONVERGED
+        assert summary(out)["bytes_exchanged"] == counted > 0
+        assert words in adds_up(out, capsys)

@@ -26,6 +26,7 @@ from admm.mpi_start import mpi_world
 from admm.output import OutputFolder
 from admm.ownership import CHECKPOINTS, HISTORY, SUMMARY
 from admm.resume import Checkpoints
+from admm.shared_memory import is_any_there, unlink_own
 from networks.case import Case
 
 if TYPE_CHECKING:
@@ -76,17 +77,29 @@ def lock_for(folder: str | Path, option: str = "--out") -> Iterator[FolderLock]:
     a result in it. What stands in the way then is said when it is taken for good.
     """
     lock = FolderLock(folder, option)
-    with duty(lock.release):
+    with duty(lock.release, lambda: _leave(lock)):
         if rank_in_environment() == 0 and _may_be_a_result(lock.folder):
             with suppress(InputError):
                 lock.take()
         yield lock
 
 
+def _leave(lock: FolderLock) -> None:
+    """Give the folder up in the middle of a run; what ranks that were killed have in shared memory may be there still,
+    and then the next run in the folder finds out since when."""
+    since = lock.began
+    if since is None or not launched_under_mpi():
+        lock.release()
+        return
+    unlink_own()
+    lock.release(traced=is_any_there(since))
+
+
 def _may_be_a_result(folder: Path) -> bool:
     with suppress(OSError):
         names = set(os.listdir(folder)) if os.path.lexists(folder) else set()
-        return not names or bool(names & {LOCK, SUMMARY, HISTORY, *CHECKPOINTS})
+        ours = names & {SUMMARY, HISTORY, *CHECKPOINTS} or any(name.startswith(LOCK) for name in names)
+        return not names or bool(ours)
     return False
 
 

@@ -83,6 +83,7 @@ def _market(given: argparse.Namespace, transport: Transport, lock: FolderLock) -
         if given.audit:
             where = (transport.rank, transport.ranks, plain_name(given.case))
             transport.transcript = Transcript(market.out / AUDIT, *where, goes_on=given.resume is not None)
+    ended = False
     try:
         with Interrupts(begun=False, quiet=transport.rank != 0) as interrupts:
             settings = market.settings
@@ -91,10 +92,12 @@ def _market(given: argparse.Namespace, transport: Transport, lock: FolderLock) -
             else:
                 transport.interrupts = interrupts
             with _ending_all(transport):
-                return _all_days(market, settings, transport)
+                code = _all_days(market, settings, transport)
+                ended = True  # without a coordination, too, where none was left to hold
+                return code
     finally:
         if transport.transcript is not None:
-            transport.transcript.close(transport.has_result)
+            transport.transcript.close(transport.has_result or ended)
 
 
 @contextmanager
@@ -134,22 +137,19 @@ def _all_days(market: Market, settings: Settings, transport: Transport) -> int:
     reached = kept.begin(market.owned(transport), transport)
     states = None if reached is None else {name: one["states"] for name, one in kept.private.items()}
     day, reached = _first_day(market, kept, reached, states or {}, transport)
-    exchanged = 0
     while True:
         stages = Stages.of_day(market.out, day.case.folder.day)
-        day_run = DayRun(market.given, day, stages, kept, reached)
-        ended = day_run.run(settings)
-        exchanged += day_run.bytes_exchanged
+        ended = DayRun(market.given, day, stages, kept, reached).run(settings)
         reached.code = max(reached.code, ended.code)
         if ended.summary is not None:
             reached.told.append(ended.summary)
         if ended.early or reached.day + 1 == len(market.days):
             break
-        reached = Reached(reached.day + 1, None, told=reached.told, code=reached.code)
+        reached = replace(reached, day=reached.day + 1, gate=None, results={})
         with _refused(transport):
             day = _day(market, reached.day, day.states(), transport)
     if transport.rank == 0:
-        _conclude(market, reached, exchanged)
+        _conclude(market, reached)
     return reached.code
 
 
@@ -251,8 +251,8 @@ def _checkpoints(market: Market) -> GateCheckpoints:
     )
 
 
-def _conclude(market: Market, reached: Reached, exchanged: int) -> None:
-    """Write summary.json above all days and stages, last of all. exchanged: bytes, in this launch."""
+def _conclude(market: Market, reached: Reached) -> None:
+    """Write summary.json above all days and stages, last of all."""
     out, told = market.out, reached.told
     out.complete(
         {
@@ -262,7 +262,7 @@ def _conclude(market: Market, reached: Reached, exchanged: int) -> None:
             "converged": reached.code == 0,
             "interrupted": reached.code == EXIT_INTERRUPTED,
             **{key: sum(one[key] for one in told) for key in SUMMED},
-            "bytes_exchanged": exchanged,
+            "bytes_exchanged": reached.bytes_exchanged,
             "versions": versions(),
         }
     )

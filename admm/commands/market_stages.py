@@ -78,7 +78,7 @@ class DayRun:
         given: the command line.
         day: the agents of this rank, at the beginning or taken up after a step.
         stages: where results go.
-        kept: the checkpoints. bytes_exchanged: in coordinations of this launch, on the driving rank.
+        kept: the checkpoints.
         reached: the step that the day has come to; its gate is None before the first.
     """
 
@@ -86,7 +86,6 @@ class DayRun:
         self, given: argparse.Namespace, day: MarketDay, stages: Stages, kept: GateCheckpoints, reached: Reached
     ) -> None:
         self._given, self._day, self._stages, self._kept, self._reached = given, day, stages, kept, reached
-        self.bytes_exchanged = 0
         self._driving = day.transport.rank == 0
 
     def run(self, settings: Settings) -> Ended:
@@ -121,7 +120,7 @@ class DayRun:
             self._stages.name_run(self._day.transport.run_id)
             with History(out, agents=list(case.agents)) as history, ProgressPrinter() as show:
                 result = self._day.day_ahead(replace(settings, callback=self._recorder(settings, history, show)))
-            self.bytes_exchanged += result.bytes_exchanged
+            self._reached.bytes_exchanged += result.bytes_exchanged
         else:
             self._day.day_ahead(settings)
             if not self._day.transport.has_result:
@@ -171,10 +170,11 @@ class DayRun:
             print("intra-day:")
         for gate in self._day.gates(settings):
             status = gate.status
+            if gate.result is not None:
+                self._reached.bytes_exchanged += gate.result.bytes_exchanged
             if status not in ENDED_EARLY:
                 self._keep(gate.number, gate.result)
             if gate.result is not None:
-                self.bytes_exchanged += gate.result.bytes_exchanged
                 self._say_gate(gate.number, gate.result)
         return status
 

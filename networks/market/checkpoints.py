@@ -18,13 +18,15 @@ import numpy as np
 from admm import InputError, Result, TielineError, Transport
 from admm.couplings import Layout
 from admm.errors import public_words
-from admm.fits import check_array
+from admm.fits import check_array, check_like
 from admm.resume import UNFIT, Checkpoints
 from admm.state import BoundaryResult
+from admm.transcript import sent_until
 from networks.case import Case
 
 DAY_AHEAD = -1
 ARRAYS = ("lower", "upper", "price", "penalty")
+SENT = {"bytes": 0, "exchanges": 0, "coordination": 0, "launch": ""}
 Boundary = Mapping[str, Mapping[str, BoundaryResult]]
 
 
@@ -34,7 +36,7 @@ class Reached:
     None before the first.
 
     results: of the day's steps so far, without private parts. told: summaries of the days before. code: the highest
-    exit code of these. The last three are known on the driving rank only.
+    exit code of these. bytes_exchanged: in all launches until now. The last four are known on the driving rank only.
     """
 
     day: int
@@ -42,6 +44,7 @@ class Reached:
     results: dict[int, Result] = field(default_factory=dict)
     told: list[dict[str, Any]] = field(default_factory=list)
     code: int = 0
+    bytes_exchanged: int = 0
 
     def boundaries(self) -> dict[int, Boundary]:
         """Return what each step agreed on."""
@@ -99,6 +102,10 @@ class GateCheckpoints(Checkpoints):
             transport.share_text(json.dumps({"error": public_words(error)}))
             raise
         reached = market.reached
+        if reached is not None and transport.transcript is not None:
+            number = market.state.iteration
+            goes_on = {"iteration": number, "step": self.step_words(number), **market.sent}
+            transport.transcript.goes_on_from(goes_on, transport.run_id)
         place = None if reached is None else (reached.day, reached.gate)
         transport.share_text(json.dumps({"place": place}))
         return reached
@@ -156,10 +163,10 @@ class GateCheckpoints(Checkpoints):
         market = SimpleNamespace(transport=transport, reached=reached, history=(), state=SimpleNamespace(iteration=0))
         if reached is not None:
             market.state.iteration = self._step_number(reached)
-            market.snapshot = lambda: self._packed(reached)
+            market.snapshot = lambda: self._packed(reached, sent_until(transport, reached.bytes_exchanged))
 
         def restore(kept: Mapping[str, Any]) -> None:
-            market.reached = self._unpacked(kept)
+            market.reached, market.sent = self._unpacked(kept), kept["sent"]
             market.state.iteration = self._step_number(market.reached)
 
         market.restore = restore
@@ -180,7 +187,7 @@ class GateCheckpoints(Checkpoints):
         step = {DAY_AHEAD: "the day-ahead market", self._steps[-1]: "the closing"}.get(gate, f"gate {gate}")
         return f"{step} of {self._days[day].horizon.start:%Y-%m-%d}" if len(self._days) > 1 else step
 
-    def _packed(self, reached: Reached) -> dict[str, Any]:
+    def _packed(self, reached: Reached, sent: Mapping[str, Any]) -> dict[str, Any]:
         """As one array of all boundaries, (steps, values, 4, T): thousands of small ones take long to write."""
         bare = {n: replace(one, boundary={}, solutions={}, history=()) for n, one in reached.results.items()}
         arrays = np.array([
@@ -188,6 +195,7 @@ class GateCheckpoints(Checkpoints):
             for result in reached.results.values()
         ])  # fmt: skip
         place = {"day": reached.day, "gate": reached.gate, "told": reached.told, "code": reached.code}
+        place["sent"] = dict(sent)
         return {**place, "results": bare, "boundaries": arrays}
 
     def _check_run(self, run: Any, kept: Mapping[str, Any]) -> None:
@@ -199,6 +207,7 @@ class GateCheckpoints(Checkpoints):
             raise ValueError("its results are not those of the steps so far")
         if type(kept["code"]) is not int or len(kept["told"]) != day or not all(type(t) is dict for t in kept["told"]):
             raise ValueError("its summaries are not those of the days before")
+        check_like(kept["sent"], SENT, "sent")
         layout = Layout(self._days[day].couplings)
         periods = self._days[day].horizon.periods
         check_array(arrays, (len(steps), len(layout.blocks), len(ARRAYS), periods), "boundaries")
@@ -213,7 +222,7 @@ class GateCheckpoints(Checkpoints):
                     q.name: _boundary_result(next(values), q.unit, q.scale) for q in coupling.quantities
                 }
             results[number] = replace(result, boundary=boundary)
-        return Reached(kept["day"], kept["gate"], results, kept["told"], kept["code"])
+        return Reached(kept["day"], kept["gate"], results, kept["told"], kept["code"], kept["sent"]["bytes"])
 
 
 def _boundary_result(arrays: np.ndarray, unit: str, scale: float) -> BoundaryResult:
