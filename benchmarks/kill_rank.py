@@ -29,9 +29,10 @@ PLACES: Mapping[str, tuple[str, float]] = {
     "private results": (END, 0.005),
     "boundary.h5": (END, 0.005),
     "summary.json": (END, 0.005),
-    "MPI_Finalize": (END, 0.005),
+    "MPI_Finalize": (END, 0.002),
 }
 """{place: (phase of the run, longest delay, s)}; the first four last for long, the writing of a file does not."""
+SHORT_SECONDS = 0.01
 OF_MPI, OF_RANK_0 = ("MPI_Init", "MPI_Finalize"), ("boundary.h5", "summary.json")
 ITERATION = 2
 """Kills in mid-run come after it, so that there is a checkpoint to go on from."""
@@ -48,11 +49,13 @@ class Strike:
         """This rank comes to a place."""
         if place == self._place and self._due:
             self._due = False
-            threading.Thread(target=self._kill, daemon=True).start()
+            early = self._victims() if PLACES[place][1] <= SHORT_SECONDS else None
+            threading.Thread(target=self._kill, args=(early,), daemon=True).start()
 
-    def _kill(self) -> None:
+    def _kill(self, early: list[int] | None) -> None:
+        """Looking for victims takes longer than some places last: of these they are known before."""
         time.sleep(self._delay_seconds)
-        victims = self._victims()
+        victims = self._victims() if early is None else early
         self._stamp.write_text(repr(time.time()))
         for pid in victims:
             with suppress(ProcessLookupError):

@@ -42,8 +42,8 @@ RANKS, ON_RANKS_EVERY = 2, 4
 DEADLINE_SECONDS, BEYOND_SECONDS, LIMIT_SECONDS, PATIENT_SECONDS = 10.0, 10.0, 120.0, 90.0
 """Of the killed run, by when after it all has to be over, of a run that hangs; and the deadline of the other runs."""
 CHECKPOINT_EVERY_SECONDS = 0.1
-TRIES = 8
-"""So often is a kill tried that comes when the run is over; each time after half the delay."""
+TRIES = 5
+"""So often is a kill tried that comes when the run is over; each time after a quarter of the delay."""
 TOLERANCES = ("1e-3", "2e-3")
 """Of two runs that begin at once."""
 REFUSED = "another run writes there"
@@ -183,7 +183,7 @@ class Bench:
             self._end(row, launch)
             if row.seconds is not None:
                 break
-            delay /= 2.0
+            delay /= 4.0
         self._resume(row, transport, launch)
         shutil.rmtree(out, ignore_errors=True)
         return row
