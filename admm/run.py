@@ -20,6 +20,7 @@ from admm.frozen import Frozen
 from admm.graph import Sides, boundary_as_given, given_name
 from admm.interfaces import Agent, Answer, AnswerStatus, Question, Transport, check_answer_fits
 from admm.plausible import MOST_SCALES, MOST_SCALES_AT_PRICE, check_plausible
+from admm.schedule_cost import cost_of_schedule
 from admm.state import BoundaryResult, Progress, Result, Settings, State, Status, Timing
 from admm.transcript import sent_until
 from admm.values import is_finite
@@ -248,6 +249,7 @@ class Run:
     def package(self, status: Status) -> Result:
         if not self.history:
             raise KeyboardInterrupt
+        schedule_cost = cost_of_schedule(self, status)
         wall, traffic = time.perf_counter() - self.began, self.transport.traffic
         spent = [*self.seconds.values(), traffic.communication_seconds, traffic.waiting_seconds]
         left_out = {*self.sides.relays, *self.frozen.why}  # what a lost agent would say is not behind this result
@@ -266,6 +268,7 @@ class Run:
             certified_gap=self.history[-1].certified_gap,
             lost_agents=dict(self.frozen.why),
             note=self.note(status),
+            schedule_cost=schedule_cost,
         )
 
     def median_seconds(self, name: str) -> float:

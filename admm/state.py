@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,6 +69,7 @@ class Settings:
     (communities, hubs, transmission) that fails or whose rank is lost; scheme "two-block" only.
     staleness: iterations for which an agent of the first side may be waited for while the others go on; 0, all wait
     for the slowest. Scheme "two-block" only, and not with "freeze".
+    schedule_cost: after a stop, ask what the lower agents' own schedule costs: an exchange for each level above them.
     """
 
     penalty: Any = "adaptive"
@@ -89,6 +90,7 @@ class Settings:
     lead: tuple[str, ...] = ()
     on_lost_agent: str = "stop"
     staleness: int = 0
+    schedule_cost: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.scheme, str) or self.scheme not in SCHEMES:
@@ -119,8 +121,9 @@ class Settings:
             _check_positive("time_limit_seconds", self.time_limit_seconds)
         if self.callback is not None and not callable(self.callback):
             raise InputError(f"settings: callback is {self.callback!r}, expected a function of a Progress, or None")
-        if not isinstance(self.relay_all, bool | np.bool_):
-            raise InputError(f"settings: relay_all is {self.relay_all!r}, expected True or False")
+        for key in ("relay_all", "schedule_cost"):
+            if not isinstance(getattr(self, key), bool | np.bool_):
+                raise InputError(f"settings: {key} is {getattr(self, key)!r}, expected True or False")
         if not isinstance(self.lead, tuple | list) or not all(map(is_name, self.lead)):
             raise InputError(f"settings: lead is {self.lead!r}, expected names of agents, such as ('dso',)")
         for key in ("initial_price", "initial_values", "initial_penalty"):
@@ -245,6 +248,15 @@ class Timing:
     engine: float = 0.0
 
 
+class ScheduleCost(NamedTuple):
+    """eur: the cost, None where there is none. gap: its distance from the objective as a share of the turnover, with
+    the floor of the stop. reason: why there is none."""
+
+    eur: float | None = None
+    gap: float | None = None
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run found.
@@ -254,6 +266,8 @@ class Result:
     share it. turnover: sum of |price x value| over all entries, in EUR. certified_gap: upper less lower bound of the
     optimum as a share of the turnover; None, no proof.
     note: what stands in the way of convergence, where that was found; else empty.
+    schedule_cost: what the lower agents' own schedule costs, with the upper agents held to it; eur, gap, and where
+    these are None, reason.
     solve_seconds: {agent: median seconds of its latest answers}. lost_agents: {agent: what happened} of those that
     the run went on without.
     """
@@ -272,6 +286,7 @@ class Result:
     certified_gap: float | None = None
     lost_agents: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    schedule_cost: ScheduleCost = field(default_factory=ScheduleCost)
 
     @property
     def converged(self) -> bool:

@@ -49,8 +49,8 @@ ANSWER_FIELDS = (
 ANSWER_ARRAY_FIELD = "values"
 QUESTION_SCALARS, ANSWER_SCALARS = len(QUESTION_FIELDS), len(ANSWER_FIELDS)
 QUESTION_ARRAYS = len(QUESTION_ARRAY_FIELDS)
-SETTLE, NO_OWN_COST = 1, 2
-QUESTION_FLAGS = SETTLE | NO_OWN_COST
+SETTLE, NO_OWN_COST, BESIDE = 1, 2, 4
+QUESTION_FLAGS = SETTLE | NO_OWN_COST | BESIDE
 HAS_COST, HAS_BOUND, PROVES = 1, 2, 4
 ANSWER_FLAGS = HAS_COST | HAS_BOUND | PROVES
 ERROR = 1
@@ -186,7 +186,7 @@ def questions_message(run_id: int, sequence: int, agent: int, questions: Sequenc
 
 
 def _question_flags(question: Question) -> int:
-    return SETTLE * bool(question.settle) | NO_OWN_COST * (not question.own_cost)
+    return SETTLE * bool(question.settle) | NO_OWN_COST * (not question.own_cost) | BESIDE * bool(question.beside)
 
 
 def read_questions(message: Message, entries: int) -> list[Question]:
@@ -201,8 +201,8 @@ def _question(scalars: np.ndarray, arrays: np.ndarray) -> Question:
     if np.isnan(penalty).any() or (penalty < 0).any() or accuracy <= 0 or iteration < 0 or iteration % 1:
         raise TransportError("a QUESTION has a negative penalty, an accuracy of 0 or a fractional iteration")
     flags = _whole("a QUESTION's flags", flags, QUESTION_FLAGS)
-    settle, own_cost = bool(flags & SETTLE), not flags & NO_OWN_COST
-    return Question(int(iteration), price, reference, penalty, float(accuracy), settle, own_cost)
+    told = bool(flags & SETTLE), not flags & NO_OWN_COST, bool(flags & BESIDE)
+    return Question(int(iteration), price, reference, penalty, float(accuracy), *told)
 
 
 def answers_message(run_id: int, sequence: int, agent: int, answers: Sequence[Answer], entries: int) -> Message:

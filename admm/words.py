@@ -19,6 +19,7 @@ def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
         "iterations": str(result.iterations),
         "objective": "not shared" if result.objective is None else f"{result.objective:.4f} EUR",
         "certificate": _certificate_words(result, summary),
+        "schedule": _schedule_words(result),
         "gap to reference": UNKNOWN_GAP if gap is None else f"{gap:+.1e} of the boundary turnover",
         "primal residual": f"{seen.primal:.3g} (tolerance {seen.primal_tolerance:.3g})",
         "dual residual": f"{seen.dual:.3g} (tolerance {seen.dual_tolerance:.3g})",
@@ -47,6 +48,14 @@ def _certificate_words(result: Result, summary: dict[str, Any]) -> str:
     if summary["scheme"] == "two-block":
         return "none (--scheme certified or memory gives one)"
     return "none: no upper or no lower bound was found; agents that do not tell their cost leave none"
+
+
+def _schedule_words(result: Result) -> str:
+    """What the lower agents' own schedule costs, of which the objective is an estimate."""
+    eur, gap, reason = result.schedule_cost
+    if eur is None:
+        return f"its cost is unknown: {reason}"
+    return f"{eur:.4f} EUR if all follow the lower agents, {gap:+.1e} of the boundary turnover from the objective"
 
 
 def _where_mismatch(result: Result) -> str:

@@ -116,11 +116,17 @@ class FlowAgent(ABC):
 
     def answer(self, question: Question) -> Answer:
         began = time.perf_counter()
-        if not question.own_cost:
-            answer = self._rows.without_cost(question)
+        if question.beside or not question.own_cost:
+            answer = self._beside(question)
         else:
             answer = self._schedule(question) if question.penalty.any() else self._at_prices(question)
         return replace(answer, model_error=self._latest_error, solve_seconds=time.perf_counter() - began)
+
+    def _beside(self, question: Question) -> Answer:
+        answer, x = self._rows.beside(question)
+        if not answer.status.usable or answer.cost_eur is None or not question.own_cost:
+            return answer
+        return replace(answer, cost_eur=self.program.cost_eur(x))
 
     def _schedule(self, question: Question) -> Answer:
         if self._unplaced:

@@ -18,7 +18,7 @@ from networks.flow_program import FlowProgram
 from subproblems import QPAgent
 
 MOST_ROUNDS, ROW_ACCURACY = 8, 1e-5
-"""Of an answer without the program's own cost: rounds at most, and the violation, per unit, that takes a row in."""
+"""Of an answer beside the schedule: rounds at most; without own cost, the violation, per unit, that takes a row in."""
 
 
 class RowsOnDemand:
@@ -78,21 +78,22 @@ class RowsOnDemand:
         program.linearised(self._points)  # its limits
         self.agent.update(program.linearised(self._points, self.masks))
 
-    def without_cost(self, question: Question) -> Answer:
-        """An answer to a price without the program's own cost, beside the schedule: from its rows on, others are taken
-        while the answer breaks them. Its bound holds with all rows, however many rounds there were."""
-        masks, answer = self.masks, None
-        for _ in range(MOST_ROUNDS):
+    def beside(self, question: Question) -> tuple[Answer, np.ndarray | None]:
+        """An answer beside the schedule, and x, (n,), behind it: from its rows on, others are taken while the answer
+        breaks them. A bound holds with all rows, however many rounds there were; a schedule with all of them only."""
+        accuracy = question.accuracy if question.own_cost else ROW_ACCURACY
+        masks = self.masks
+        for left in reversed(range(MOST_ROUNDS)):
             agent = QPAgent(self._program.linearised(self._points, masks), self._solver, self._shares_cost)
             agent.prepare(self._boundary)
-            answer = agent.answer(question)
-            if masks is None or agent.x is None:
+            answer, x = agent.beside(question)
+            if masks is None or x is None:
                 break
-            missing = self._program.missing_rows(agent.x, masks, ROW_ACCURACY)
+            missing = self._program.missing_rows(x, masks, accuracy)
             if missing is None:
                 break
-            masks = missing
-        return answer
+            masks = missing if left > 1 else None
+        return answer, x
 
     def answer(self, question: Question) -> Answer:
         """Without a usable answer all rows are taken at once: what is unbounded may be bounded by a limit,

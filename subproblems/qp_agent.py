@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -156,6 +157,8 @@ class QPAgent:
         """Solve for one question; `bound_eur` is a proven bound of cost + price . values, without a penalty only."""
         began = time.perf_counter()
         check_question_fits(self.qp.name, self._boundary, question)
+        if question.beside:
+            return self.beside(question)[0]
         if not question.own_cost:
             return self._without_cost(question, began)
         numbers, price_only = self._numbers(question), not question.penalty.any()
@@ -185,6 +188,14 @@ class QPAgent:
             inner_iterations=found.iterations,
             proves=self.shares_cost,
         )
+
+    def beside(self, question: Question) -> tuple[Answer, np.ndarray | None]:
+        """As an agent that has been asked nothing before, with x, (n,): what this one remembers stays as it is."""
+        other = QPAgent(self.qp, self.solver_name, self.shares_cost)
+        other.prepare(self._boundary)
+        if np.isinf(question.penalty).any():  # a first-order solver takes long to see that a reference is out of reach
+            other._solver = other._flat_solver = _make_solver(FLAT_SOLVERS[self.solver_name], other._numbers(question))
+        return other.answer(replace(question, beside=False)), other.x
 
     def _without_cost(self, question: Question, began: float) -> Answer:
         """What the limits alone leave of price . values, with a proven bound; nothing that the agent remembers moves.

@@ -80,7 +80,8 @@ def numbers(result: admm.Result) -> dict:
         for key in ("lower", "upper", "price")
     }
     history = [[p.residuals.primal, p.residuals.dual, p.penalty, p.objective_eur] for p in result.history]
-    return {"status": result.status.name, "objective": result.objective, "boundary": boundary, "history": history}
+    found = {"status": result.status.name, "objective": result.objective, "schedule": list(result.schedule_cost)}
+    return {**found, "boundary": boundary, "history": history}
 
 
 def ends(text: str) -> tuple[int, str]:

@@ -84,6 +84,10 @@ def _check_owners(found: dict[int, dict], agents: list[str], ranks: int) -> None
 def _check_same(found: dict, alone) -> None:
     assert found["status"] == alone.status.name == "CONVERGED"
     assert found["objective"] == pytest.approx(alone.objective, rel=EXACT)
+    eur, gap, reason = alone.schedule_cost
+    assert found["schedule"][0] == (None if eur is None else pytest.approx(eur, rel=EXACT))
+    assert found["schedule"][1] == (None if gap is None else pytest.approx(gap, abs=EXACT))
+    assert found["schedule"][2] == reason and (reason == "") == (found["problem"] == "star")
     history = [[p.residuals.primal, p.residuals.dual, p.penalty, p.objective_eur] for p in alone.history]
     assert np.array(found["history"]) == pytest.approx(np.array(history), rel=EXACT)
     for key, values in found["boundary"].items():
@@ -98,9 +102,10 @@ def test_bytes_are_counted_as_they_cross(mpirun) -> None:
     iterations = len(star["history"])
     exchanged = sum(questions_bytes(n) + answers_bytes(n) for n in (1, 1, 1, 3))
     start = 4 * (3 * HEADER.size + DIGEST_BYTES + 8)
-    assert star["bytes"] == iterations * exchanged + start
+    schedule = questions_bytes(3) + answers_bytes(3)
+    assert star["bytes"] == iterations * exchanged + schedule + start
     alone = PROBLEMS["star"]().solve()
-    assert alone.bytes_exchanged == iterations * exchanged
+    assert alone.bytes_exchanged == iterations * exchanged + schedule
 
 
 @pytest.mark.parametrize("ranks", ALL_RANKS)

@@ -191,7 +191,7 @@ def _refused(transport: Transport) -> Iterator[None]:
 
 def _prepare(given: argparse.Namespace, transport: Transport) -> Market:
     """Find everything that can be wrong with the input."""
-    settings, whole = replace(settings_of(given), time_limit_seconds=None), load_case(given.case)
+    settings, whole = replace(settings_of(given), time_limit_seconds=None, schedule_cost=False), load_case(given.case)
     check_market_case(whole)
     days = [Case(folder) for folder in whole.folder.days()]
     uncertainty = Uncertainty(_table(given, whole), given.scenario)

@@ -111,7 +111,7 @@ class Masked:
         n = self._latest.size
         price, deviation, penalty = (a[:n] for a in (question.price, question.reference, question.penalty))
         reference = self._latest + deviation
-        exact = question.accuracy, question.settle, question.own_cost
+        exact = question.accuracy, question.settle, question.own_cost, question.beside
         asked = Question(question.iteration, price, reference, penalty, *exact)
         answer = self.agent.answer(asked)
         check_answer_fits(self.name, answer, n)
@@ -208,7 +208,8 @@ class MaskedTransport:
         n = len(members)
         deviation = (question.reference - self._sums[group]) / n
         arrays = (np.append(a, np.zeros(EXTRAS)) for a in (question.price, deviation, n * question.penalty))
-        same = Question(question.iteration, *arrays, question.accuracy, question.settle, question.own_cost)
+        told = question.accuracy, question.settle, question.own_cost, question.beside
+        same = Question(question.iteration, *arrays, *told)
         return {_full(group, name): [same] for name in members}
 
     def _summed(self, group: str, answers: Mapping[str, Sequence[Answer]]) -> list[Answer]:
