@@ -204,17 +204,25 @@ class Case:
                     f"{self.folder.path}: network '{network.name}' has no hub on it; add one, or remove it"
                 )
         for agent in self.table.agent:
-            known = self.feeders[agent.network].bus_names
-            self._check_bus(f"agent '{agent.name}': bus", agent.bus, agent.network, known)
+            feeder = self.feeders[agent.network]
+            self._check_bus(f"agent '{agent.name}': bus", agent.bus, agent.network, feeder.bus_names, feeder.left_out)
         for network in self.folder.supplied:
             what, grid = f"network '{network.name}': upstream_bus", self.grids[network.upstream]
             self._check_bus(what, network.upstream_bus, network.upstream, grid.bus_names)
         for network in self.folder.distribution:
-            what, known = f"network '{network.name}'", self.feeders[network.name].bus_names
+            what, feeder = f"network '{network.name}': reactive_support: bus", self.feeders[network.name]
             for support in network.reactive_support:
-                self._check_bus(f"{what}: reactive_support: bus", support.bus, network.name, known)
+                self._check_bus(what, support.bus, network.name, feeder.bus_names, feeder.left_out)
 
-    def _check_bus(self, what: str, bus: int | str, network: str, known: tuple[str, ...]) -> None:
+    def _check_bus(
+        self, what: str, bus: int | str, network: str, known: tuple[str, ...], left_out: Mapping[str, str] | None = None
+    ) -> None:
+        """Raise InputError for a bus that is not in the network. left_out: {bus of its source: why it is not}."""
+        if str(bus) in (left_out or {}):
+            raise InputError(
+                f"{self.folder.path}: {what} = {bus!r} of network '{network}' {left_out[str(bus)]}, so it is "
+                "left out: name another bus, or bring it into the feeder"
+            )
         if str(bus) not in known:
             raise InputError(
                 f"{self.folder.path}: {what} = {bus!r} is no bus of network '{network}'; "

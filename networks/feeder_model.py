@@ -39,6 +39,7 @@ class Feeder:
     source's own.
     currents: which currents i_max_pu limits. aliases: {another name of a node: its name}.
     notes: what was left out or merged when the feeder was read, one sentence each.
+    left_out: {bus of the source that is no node: why}.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Feeder:
     currents: RatedCurrents | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         nodes, branches = len(self.nodes), len(self.branches)

@@ -134,7 +134,7 @@ def _add_user_net(
     except NoFlowError as error:
         found.figures |= dict.fromkeys(NET_KEYS)
         words = f"network '{network}': pandapower finds no power flow of '{user.source.name}' with this schedule"
-        found.faults.append((AC, f"{words} in period {error.period}"))
+        found.faults.append((AC, f"{words} in period {error.period}{error.why}"))
         return
     feeder = program.model.feeder
     loading = flow.current_pu / feeder.i_max_pu

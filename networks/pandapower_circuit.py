@@ -213,9 +213,9 @@ def _converted(net: Any, notes: list[str]) -> Circuit:
     except InputError:
         raise
     except Exception as error:
+        words = f"{error}".rstrip(".") if isinstance(error, UserWarning) else f"{type(error).__name__}: {error}"
         raise InputError(
-            f"{WHOSE}: pandapower cannot convert it ({type(error).__name__}: {error}); "
-            "check it with pandapower.diagnostic"
+            f"{WHOSE}: pandapower cannot convert it ({words}); check it with pandapower.diagnostic"
         ) from None
     rows, alive = ppc["branch"], ppc["bus"].shape[0]
     lookup = net["_pd2ppc_lookups"]["bus"]

@@ -18,6 +18,7 @@ import numpy as np
 from admm import InputError
 from networks.branch_currents import EndRating
 from networks.feeder import Feeder, FeederBranch, FeederNode, feeder_from_tables
+from networks.feeder_model import V_MAX_PU, V_MIN_PU
 from networks.pandapower_circuit import Circuit, checked_tables, circuit
 from networks.pandapower_columns import WHOSE, Elements, is_empty
 from networks.pandapower_powers import Power, check_shares, powers
@@ -27,6 +28,8 @@ from networks.pandapower_tables import explained, open_network
 from networks.radial import listed
 
 NO_LIMIT_PU = 2.0
+NO_VOLTAGE_PU = 10.0
+"""Upper limits from here on are not per unit, but kV or percent."""
 SAME = 1e-9
 """Relative difference of voltages that parallel transformers may have before a current circulates."""
 
@@ -51,19 +54,37 @@ def feeder_from_pandapower(source: Any) -> Feeder:
             "circulates; expected a radial feeder, whose parallel transformers have equal ratios and vector groups: "
             "open one of its branches"
         )
+    _refuse_lone_root(found, root)
     names = _names(net, found)
     nodes = _nodes(net, found, names, base_kv, [*consumption, *_generators_at_root(net, found, root)])
     branches = _branches(net, found, names, base_kv, nodes)
     aliases = {str(bus): names[at] for bus, at in found.node.items() if names[at] != str(bus)}
-    return feeder_from_tables(
+    feeder = feeder_from_tables(
         str(getattr(net, "name", "") or "pandapower network"),
         names[root],
         [nodes[at] for at in sorted(nodes)],
         branches,
         slack_voltage_pu,
         aliases,
-        [*found.notes, *_left_out(net, found, consumption), *_other_notes(net)],
+        [*found.notes, *_left_out(net, found, consumption), *_other_notes(net, found)],
     )
+    return replace(feeder, left_out=_unsupplied(net, found))
+
+
+def _refuse_lone_root(found: Circuit, root: int) -> None:
+    if not any(root in pair for pair in found.ends.tolist() if pair[0] != pair[1]):
+        bus = min(bus for bus, at in found.node.items() if at == root)
+        raise InputError(
+            f"{WHOSE}: no branch in service is connected with the ext_grid at bus {bus}, expected a feeder behind it; "
+            "close a switch there, or put a line or transformer into service"
+        )
+
+
+def _unsupplied(net: Any, found: Circuit) -> dict[str, str]:
+    """{bus that is not in the feeder: why}."""
+    alive = {int(bus) for bus in Elements(net, "bus").index}
+    lost = (int(bus) for bus in net.bus.index if int(bus) not in found.node)
+    return {str(bus): "is not connected with the ext_grid" if bus in alive else "is out of service" for bus in lost}
 
 
 @dataclass(frozen=True)
@@ -195,6 +216,7 @@ def _limits(net: Any, found: Circuit) -> dict[int, tuple[float, float]]:
     """
     buses = Elements(net, "bus")
     lowest, highest = (buses.numbers(key, np.nan) for key in ("min_vm_pu", "max_vm_pu"))
+    _check_limits(buses, lowest, highest)
     columns = np.where(lowest > 0, lowest, np.nan), np.where(highest < NO_LIMIT_PU, highest, np.nan)
     limits: dict[int, tuple[float, float]] = {}
     for bus, lower, upper in zip(buses.index, *columns, strict=True):
@@ -202,6 +224,25 @@ def _limits(net: Any, found: Circuit) -> dict[int, tuple[float, float]]:
             low, high = limits.get(found.node[int(bus)], (np.nan, np.nan))
             limits[found.node[int(bus)]] = float(np.fmax(low, lower)), float(np.fmin(high, upper))
     return limits
+
+
+def _check_limits(buses: Elements, lowest: np.ndarray, highest: np.ndarray) -> None:
+    """Raise InputError for limits that are not per unit, or between which no voltage lies."""
+    for name, lower, upper in zip(buses.named(), lowest, highest, strict=True):
+        for key, number, most in (("min_vm_pu", lower, NO_LIMIT_PU), ("max_vm_pu", upper, NO_VOLTAGE_PU)):
+            if number >= most:
+                raise InputError(f"{WHOSE}: {name}: {key} is {number:g}, expected per unit of vn_kv, as 1.05")
+        if upper < lower:
+            raise InputError(f"{WHOSE}: {name}: max_vm_pu is {upper:g}, expected at least min_vm_pu {lower:g}")
+        for key, number, other, taken in (
+            ("min_vm_pu", lower, "max_vm_pu", V_MAX_PU if np.isnan(upper) else np.inf),
+            ("max_vm_pu", -upper, "min_vm_pu", -V_MIN_PU if np.isnan(lower) else np.inf),
+        ):
+            if number > taken:
+                raise InputError(
+                    f"{WHOSE}: {name}: {key} is {abs(number):g}, but {other} is empty, for which {abs(taken):g} pu is "
+                    f"taken; state {other}"
+                )
 
 
 def _branches(
@@ -268,12 +309,17 @@ def _left_out(net: Any, found: Circuit, consumption: list[Power]) -> list[str]:
     return words
 
 
-def _other_notes(net: Any) -> list[str]:
+def _other_notes(net: Any, found: Circuit) -> list[str]:
     """Name what pandapower holds for other studies, and ratings of switches that join nodes."""
+    branches = {element for table, element in zip(found.table, found.element, strict=True) if table == "switch"}
     words = []
     switches = Elements(net, "switch")
     rows = zip(switches.index, switches.cells("et"), switches.cells("closed"), switches.cells("in_ka"), strict=True)
-    rated = [str(index) for index, kind, closed, rating in rows if kind == "b" and closed and not is_empty(rating)]
+    rated = [
+        str(index)
+        for index, kind, closed, rating in rows
+        if kind == "b" and closed and not is_empty(rating) and index not in branches
+    ]
     if rated:
         words.append(f"switch {listed(rated)}: closed between buses, so in_ka is not watched")
     if len(Elements(net, "controller")):

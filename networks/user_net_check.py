@@ -16,13 +16,14 @@ import numpy as np
 
 from networks.feeder_model import Feeder
 from networks.pandapower_tables import NO_RATING_KA, open_network, quiet
-from networks.user_net_rewrite import couplers_as_switches, shares_as_shunts
+from networks.user_net_rewrite import couplers_as_switches, shares_as_shunts, with_types, without_idle_rows
 
 RESULTS = ("line", "trafo", "trafo3w", "impedance")
+SWITCH_ENDS = ("p_from_mw", "p_to_mw")
 """Tables whose elements have losses in pandapower's results."""
 LOADS, SGENS = ("load", "asymmetric_load", "motor"), ("sgen", "asymmetric_sgen")
 """Tables that follow the profile of loads, and that of static generators."""
-MEMBER = re.compile(r"\b(line|trafo) (\d+)\b")
+MEMBER = re.compile(r"\b(line|trafo|switch) (\d+)\b")
 """Elements in the name of a branch, of which several may be parallel."""
 LOSS_FLOOR, LEAST_LOSSES_MW = 0.01, 1e-4
 """Losses are compared with at least this share of the largest period's, and with at least this: pandapower stops at
@@ -74,11 +75,11 @@ class NetFlow:
 
 
 class NoFlowError(Exception):
-    """pandapower finds no power flow. period: in which one."""
+    """pandapower finds no power flow. period: in which one. why: what it raised, where it cannot calculate at all."""
 
-    def __init__(self, period: int) -> None:
-        super().__init__(f"no power flow in period {period}")
-        self.period = period
+    def __init__(self, period: int, why: str = "") -> None:
+        super().__init__(f"no power flow in period {period}{why}")
+        self.period, self.why = period, why
 
 
 def user_net_flow(source: Path | Any, schedule: NetSchedule) -> NetFlow:
@@ -93,6 +94,8 @@ def user_net_flow(source: Path | Any, schedule: NetSchedule) -> NetFlow:
     """
     with quiet():
         net = open_network(source)
+        with_types(net)
+        without_idle_rows(net)
         net = _Scheduled(net, schedule)
         return net.solve()
 
@@ -142,7 +145,7 @@ class _Scheduled:
         for period in range(self.periods):
             self._run(period)
             voltage[period] = self.net.res_bus.loc[buses, "vm_pu"]
-            losses[period] = sum(self.net[f"res_{table}"]["pl_mw"].sum() for table in RESULTS if len(self.net[table]))
+            losses[period] = self._losses_mw()
             for name, share in self._loading():
                 loading.setdefault(name, np.zeros(self.periods))[period] = share
         supplied = np.isfinite(voltage).all(axis=0)
@@ -153,6 +156,13 @@ class _Scheduled:
             self._limits("min_vm_pu"),
             self._limits("max_vm_pu"),
         )
+
+    def _losses_mw(self) -> float:
+        """Losses of all branches; switches with an impedance are branches, too."""
+        found = sum(self.net[f"res_{table}"]["pl_mw"].sum() for table in RESULTS if len(self.net[table]))
+        if len(self.net.switch):
+            found += self.net.res_switch.reindex(columns=SWITCH_ENDS).sum().sum()
+        return float(found)
 
     def _run(self, period: int) -> None:
         """Write one period into the tables and solve it."""
@@ -172,9 +182,14 @@ class _Scheduled:
             net.shunt.loc[self.shunt_rows, "p_mw"], net.shunt.loc[self.shunt_rows, "q_mvar"] = at.real, at.imag
         reused = None if len(self.shunt_rows) else {"bus_pq": True, "gen": False, "trafo": False}
         try:
-            pandapower.runpp(net, numba=False, recycle=reused)
+            try:
+                pandapower.runpp(net, numba=False, recycle=reused)
+            except FloatingPointError:  # its start divides by reactances, which may be 0
+                pandapower.runpp(net, numba=False, init="flat", calculate_voltage_angles=False)
         except pandapower.LoadflowNotConverged:
             raise NoFlowError(period) from None
+        except Exception as error:  # of any kind: it calculates with whatever the file holds
+            raise NoFlowError(period, f" ({type(error).__name__}: {error})") from None
 
     def _loading(self) -> Iterator[tuple[str, float]]:
         for table in ("line", "trafo"):
@@ -185,6 +200,9 @@ class _Scheduled:
                     continue
                 percent = 100.0 if limit is None or not np.isfinite(limit.at[index]) else float(limit.at[index])
                 yield f"{table} {index}", float(found.at[index, "loading_percent"]) / percent
+        rated = self.net.switch["in_ka"] > 0
+        for index in self.net.switch.index[rated & (self.net.switch["z_ohm"] > 0)]:
+            yield f"switch {index}", float(self.net.res_switch.at[index, "loading_percent"]) / 100
 
     def _limits(self, key: str) -> dict[str, float]:
         if key not in self.net.bus:

@@ -2,7 +2,7 @@
 
 *Couplers*, lines of almost no impedance, become closed switches: with them pandapower does not converge. *Loads of
 constant impedance* become loads of constant power and shunts: pandapower applies the mean of the loads' shares at a bus
-to all power there, that of an agent included.
+to all power there, that of an agent included. *Types*: the import reads numbers that are text, pandapower does not.
 """
 
 from __future__ import annotations
@@ -12,6 +12,41 @@ from typing import Any
 import numpy as np
 
 from networks.feeder_model import LEAST_IMPEDANCE_PU
+from networks.pandapower_circuit import AT_BUS, ENDS, FLAGS, TEXTS
+from networks.pandapower_columns import is_empty
+
+BUS_COLUMNS = {"bus", *(column for columns in ENDS.values() for column in columns)}
+
+
+SHARES = tuple(f"const_{law}_{of}_percent" for law in "zi" for of in "pq")
+OLD_SHARES = ("const_z_percent", "const_i_percent")
+"""Columns before pandapower 3, without which it does not solve new loads."""
+
+
+def without_idle_rows(net: Any) -> None:
+    """Leave out what consumes nothing as it is out of service: pandapower multiplies it by 0, empty cells included."""
+    for name in AT_BUS:
+        if len(net[name]):
+            net[name] = net[name][net[name]["in_service"].astype(bool)]
+
+
+def with_types(net: Any) -> None:
+    """Give columns of numbers and of flags that hold text or objects the types that pandapower calculates with."""
+    import pandas
+
+    for name, table in net.items():
+        if not isinstance(table, pandas.DataFrame) or name.startswith(("_", "res_")) or not len(table):
+            continue
+        for column in [one for one in table.columns if table[one].dtype == object and one not in TEXTS]:
+            numbers = pandas.to_numeric(table[column], errors="coerce")
+            text = [not is_empty(cell) for cell in table[column]] & numbers.isna()
+            if column in FLAGS or column == "closed":
+                table[column] = [not is_empty(cell) and bool(cell) for cell in table[column]]
+            elif not text.any():
+                table[column] = numbers
+        for column in [one for one in BUS_COLUMNS if one in table and table[one].dtype.kind == "f"]:
+            if table[column].notna().all():
+                table[column] = table[column].astype(np.int64)
 
 
 def couplers_as_switches(net: Any) -> None:
@@ -45,11 +80,10 @@ def shares_as_shunts(net: Any) -> tuple[Any, np.ndarray]:
     p, q = load["p_mw"].to_numpy(dtype=float), load["q_mvar"].to_numpy(dtype=float)
     moved = full * (p * p_share + 1j * q * q_share)
     some = moved != 0
+    net.load = load.drop(columns=[one for one in OLD_SHARES if one in load]).assign(**dict.fromkeys(SHARES, 0.0))
     if not some.any():
         return [], moved[some]
     net.load["p_mw"], net.load["q_mvar"] = p * (1 - p_share), q * (1 - q_share)
-    for column in [one for one in load.columns if str(one).startswith("const_z")]:
-        net.load[column] = 0.0
     kept = moved[some]
     buses = load["bus"].to_numpy()[some]
     return pandapower.create_shunts(net, buses, q_mvar=kept.imag, p_mw=kept.real), kept

@@ -140,6 +140,19 @@ def test_what_is_left_out_is_noted_and_the_rest_is_as_in_pandapower(words):
     assert_the_same(solved_by_pandapower(net), feeder, own_flow(feeder))
 
 
+def test_the_rating_of_a_switch_is_not_watched_only_where_it_joins_buses():
+    rated = {"z_ohm": 0.3, "in_ka": 0.1}
+    joined, branch = (changed(lambda net, keys=keys: _busbar(net, **keys)) for keys in ({**rated, "z_ohm": 0.0}, rated))
+    assert any("switch 0: closed between buses, so in_ka is not watched" in note for note in imported(joined).notes)
+    assert not any("in_ka" in note for note in imported(branch).notes)
+
+
+def _busbar(net, **keys):
+    bus = pp.create_bus(net, 20.0)
+    net.line.loc[0, "from_bus"] = bus
+    pp.create_switch(net, 1, bus, "b", **keys)
+
+
 def put(table, column, cell, at=0):
     def change(net):
         if column not in net[table].columns or net[table][column].dtype != float or isinstance(cell, str):
@@ -236,6 +249,16 @@ def test_the_users_network_is_left_as_it_is():
 
 
 REFUSED = {
+    "bus 2: min_vm_pu is 18, expected per unit": put("bus", "min_vm_pu", 18.0, 2),
+    "bus 2: max_vm_pu is 105, expected per unit": put("bus", "max_vm_pu", 105.0, 2),
+    "bus 2: max_vm_pu is 0.8, expected at least min_vm_pu 0.9": put("bus", "max_vm_pu", 0.8, 2),
+    "bus 2: min_vm_pu is 1.06, but max_vm_pu is empty": lambda net: (
+        put("bus", "min_vm_pu", 1.06, 2)(net),
+        put("bus", "max_vm_pu", np.nan, 2)(net),
+    ),
+    "no branch in service is connected with the ext_grid at bus 0": lambda net: pp.create_switch(
+        net, 0, 0, "t", closed=False
+    ),
     "trafo 0 has 0.1[0-9]* times the ratio of its buses' vn_kv": put("trafo", "vn_hv_kv", 11.0),
     "ext_grid 0: va_degree is empty": put("ext_grid", "va_degree", np.nan),
     "trafo 0: its tap changer shifts the phase by": phase_shifter,

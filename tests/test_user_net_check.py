@@ -132,6 +132,88 @@ def test_matrices_that_are_used_again_do_not_change_a_flow(shares) -> None:
         assert found.losses_mw[t] == pytest.approx(alone.losses_mw[0], abs=1e-7)
 
 
+def numbers_as_text(net) -> None:
+    """What a spreadsheet makes of numbers and flags."""
+    for table, columns in {
+        "trafo": ("sn_mva", "tap_pos"),
+        "line": ("length_km", "max_i_ka"),
+        "bus": ("vn_kv",),
+    }.items():
+        for column in columns:
+            net[table][column] = net[table][column].astype(str)
+    net.load["in_service"] = net.load["in_service"].astype(object)
+    net.line["from_bus"] = net.line["from_bus"].astype(float)
+
+
+def old_shares(net) -> None:
+    """One column for both shares, as before pandapower 3."""
+    net.load = net.load.drop(columns=[one for one in net.load if str(one).startswith("const_")])
+    net.load["const_z_percent"] = 30.0
+    net.load = net.load.drop(index=net.load.index[net.load["bus"].isin(net.sgen["bus"]) | (net.load["bus"] == 2)])
+
+
+def rubbish_out_of_service(net) -> None:
+    pp.create_load(net, 3, np.nan, np.nan, in_service=False)
+    pp.create_sgen(net, 3, np.nan, in_service=False)
+    pp.create_line_from_parameters(net, 3, 4, np.nan, 0.3, 0.2, 0.0, np.nan, in_service=False)
+
+
+def coupler_with_impedance(net) -> str:
+    """A closed switch with an impedance is a branch: its losses and its rating count."""
+    bus = pp.create_bus(net, 20.0, min_vm_pu=0.93, max_vm_pu=1.07)
+    net.line.loc[0, "from_bus"] = bus
+    return f"switch {pp.create_switch(net, 1, bus, 'b', z_ohm=0.3, in_ka=0.5)}"
+
+
+def lines_without_reactance(net) -> None:
+    """Low-voltage cables are often given so; the start of pandapower's power flow divides by it."""
+    net.line["x_ohm_per_km"] = 0.0
+
+
+@pytest.mark.parametrize(
+    "change", [numbers_as_text, old_shares, rubbish_out_of_service, coupler_with_impedance, lines_without_reactance]
+)
+def test_a_run_on_what_the_import_takes_passes_in_the_users_network(case, change, capsys) -> None:
+    net = made_net()
+    change(net)
+    pp.to_json(net, str(case / "feeder.json"))
+    ended = tieline(capsys, "run", case, "--out", case / "out")
+    assert ended.code == 0, ended.out + ended.errors
+    summary = json.loads((case / "out" / "summary.json").read_text())
+    assert summary["ac_passed"] is True and summary["user_net_max_loss_error"] < 1e-3
+
+
+def test_loading_and_losses_of_a_switch_with_an_impedance_are_those_by_hand() -> None:
+    """I^2 R of the one current through it, at 0.3 ohm whose angle pandapower sets by r/x = 2."""
+    net = made_net()
+    name = coupler_with_impedance(net)
+    found = user_net_flow(net, NetSchedule(np.ones(1), np.zeros(1), np.zeros(1)))
+    current_ka = found.loading[name][0] * 0.5
+    own_mw = 3 * current_ka**2 * 0.3 * 2 / 5**0.5
+    others_mw = net.res_line.pl_mw.sum() + net.res_trafo.pl_mw.sum()
+    assert own_mw > 1e-5 and found.losses_mw[0] - others_mw == pytest.approx(own_mw, rel=1e-6)
+
+
+def test_a_network_that_pandapower_cannot_calculate_is_no_traceback() -> None:
+    net = made_net()
+    net.trafo["vk_percent"] = "much"
+    with pytest.raises(NoFlowError, match="in period 0 .*Error: "):
+        user_net_flow(net, NetSchedule(np.ones(1), np.zeros(1), np.zeros(1)))
+
+
+@pytest.mark.parametrize(
+    ("in_service", "why"), [(True, "is not connected with the ext_grid"), (False, "is out of service")]
+)
+@pytest.mark.parametrize("key", ["bus = 2", "{ bus = 3"])
+def test_an_agent_or_support_at_a_bus_that_is_left_out_is_told_why(case, in_service, why, key, capsys) -> None:
+    net = made_net()
+    bus = pp.create_bus(net, 20.0, in_service=in_service)
+    pp.to_json(net, str(case / "feeder.json"))
+    edit(CASE_FILE, key, f"{key.rstrip('0123456789')}{bus}")(case)
+    ended = tieline(capsys, "check", case)
+    assert ended.code == 2 and f"bus = {bus} of network 'dso' {why}, so it is left out" in ended.errors
+
+
 def test_a_schedule_without_a_flow_in_the_users_network_is_an_error_of_its_own() -> None:
     with pytest.raises(NoFlowError) as error:
         user_net_flow(made_net(), NetSchedule(np.array([1.0, 900.0]), np.zeros(2), np.zeros(2)))
