@@ -15,8 +15,8 @@ from admm.cli import main
 from admm.output import BOUNDARY, HISTORY, PRIVATE, SUMMARY, UNFINISHED, read_former
 
 LONGEST_MESSAGE = 6000
-WITH_RESULT, WITH_ERROR = (0, 3), (1, 2, 4)
-"""Exit codes; `--help` and the like end with 0, too."""
+WITH_RESULT, WITH_ERROR = (0, 3, 5), (1, 2, 4)
+"""Exit codes; `--help` and the like end with 0, too, and an audit whose sums differ with 5."""
 
 
 UNBOUNDED = "cost falls without end"

@@ -274,7 +274,7 @@ def test_what_is_awarded_can_be_delivered_and_not_much_more(direction, product):
     rated=st.floats(20, 200),
     electric=st.floats(0.2, 0.5),
     ramp=st.floats(10, 200),
-    loss=st.floats(0, 0.1),
+    loss=st.floats(0, 0.1).map(lambda share: round(share, 6)),
     capacity=st.floats(50, 500),
     seed=st.integers(0, 999),
 )

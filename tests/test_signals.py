@@ -27,7 +27,14 @@ def start(*arguments: object, planted: Path | None = None) -> subprocess.Popen:
     paths = [str(planted)] if planted else []
     environment = {**ROOT_ENVIRONMENT, "PYTHONPATH": os.pathsep.join([*paths, ROOT_ENVIRONMENT["PYTHONPATH"]])}
     command = [sys.executable, "-m", "admm", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
+    )
 
 
 def plant(folder: Path, code: str) -> Path:
