@@ -59,10 +59,11 @@ class Assembly:
         """
         shape, start = (self.columns.periods, len(labels)), _end(self._rows)
         wanted = (np.ones(shape, dtype=bool) if mask is None else mask).T
-        for label, taken, count in zip(labels, wanted, wanted.sum(axis=1).tolist(), strict=True):
-            some = 0 < count < taken.size
-            periods = tuple(np.flatnonzero(taken).tolist()) if some else None
-            self._rows.append(Block(label, _end(self._rows), count, periods=periods))
+        counts = wanted.sum(axis=1).tolist()
+        for element in np.flatnonzero(counts):  # of thousands of limits few are taken
+            taken, count = wanted[element], counts[element]
+            periods = tuple(np.flatnonzero(taken).tolist()) if count < taken.size else None
+            self._rows.append(Block(labels[element], _end(self._rows), count, periods=periods))
         flat = [np.broadcast_to(value, shape).T[wanted].astype(float) for value in (lower, upper, scale)]
         self._bounds.append((flat[0], flat[1], flat[2]))
         positions = np.full(wanted.shape, -1)

@@ -16,13 +16,27 @@ OCTAGON = ((1.0, 0.0), (0.0, 1.0), (0.5**0.5, 0.5**0.5), (0.5**0.5, -(0.5**0.5))
 
 
 @dataclass(frozen=True)
+class Labels(Sequence[str]):
+    """Labels of limits as "what name", made where one is asked for: of thousands of limits few are ever named."""
+
+    what: str
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, element: int) -> str:
+        return f"{self.what} {self.names[element]}".rstrip()
+
+
+@dataclass(frozen=True)
 class Limit:
     """lower <= value <= upper for E elements, bounds (T, E); value depends on the variables at columns (T, K).
 
     scale: nominal size of the value, by which slack is measured.
     """
 
-    labels: tuple[str, ...]
+    labels: Sequence[str]
     value: Affine
     columns: np.ndarray
     lower: np.ndarray
@@ -78,7 +92,7 @@ class ScenarioFlow:
         scale: float,
     ) -> Limit:
         shape = value.constant.shape
-        labels = tuple(f"{self.scenario}: {what} {name}".rstrip() for name in names)
+        labels = Labels(f"{self.scenario}: {what}", names)
         bounds = np.broadcast_to(lower, shape), np.broadcast_to(upper, shape)
         return Limit(labels, value, self.columns, *bounds, scale)
 

@@ -49,6 +49,8 @@ class Sweep:
         self.feeder = feeder
         self._paths = feeder.paths()
         self._z = self._paths.T @ ((feeder.r_pu + 1j * feeder.x_pu)[:, None] * self._paths)
+        self._admittance: np.ndarray | None = None
+        self._z_with_it, self._no_load = self._z, np.zeros(0, dtype=complex)
 
     def run(self, p_mw: np.ndarray, q_mvar: np.ndarray, shunt_mva: np.ndarray | None = None) -> FlowState:
         """The flow for constant power p_mw, q_mvar, both (T, n), in the feeder's order of nodes.
@@ -68,13 +70,8 @@ class Sweep:
         return self._state(power, voltage, converged, shunt)
 
     def _voltages(self, power: np.ndarray, admittance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        voltage, z = np.full(power.shape, self.feeder.root_base_pu, dtype=complex), self._z
-        no_load = voltage
-        if admittance.any():
-            z = np.linalg.solve(np.eye(z.shape[0]) + z * admittance[:, None, :], z)  # symmetric, (1 or T, k, k)
-            z = z[0] if z.shape[0] == 1 else z
-            no_load = voltage - _times(voltage * admittance, z)
-            voltage = no_load
+        z, no_load = self._with_admittance(admittance)
+        no_load = voltage = np.broadcast_to(no_load, power.shape)
         change = np.full(power.shape[0], np.inf)
         with np.errstate(all="ignore"):  # a period beyond collapse may run to zero or overflow; it is flagged
             for _ in range(MOST_STEPS):
@@ -84,6 +81,17 @@ class Sweep:
                 if (change <= TOLERANCE_PU).all():
                     break
         return voltage, change <= TOLERANCE_PU
+
+    def _with_admittance(self, admittance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """K Z, (k, k) or (T, k, k), and K V0, (1 or T, k); made again only for another admittance, (1 or T, k)."""
+        if self._admittance is None or not np.array_equal(self._admittance, admittance):
+            z, no_load = self._z, np.full(admittance.shape, self.feeder.root_base_pu, dtype=complex)
+            if admittance.any():
+                z = np.linalg.solve(np.eye(z.shape[0]) + z * admittance[:, None, :], z)  # symmetric
+                z = z[0] if z.shape[0] == 1 else z
+                no_load = no_load - _times(no_load * admittance, z)
+            self._admittance, self._z_with_it, self._no_load = admittance, z, no_load
+        return self._z_with_it, self._no_load
 
     def _state(self, power: np.ndarray, voltage: np.ndarray, converged: np.ndarray, shunt: np.ndarray) -> FlowState:
         feeder = self.feeder

@@ -157,6 +157,15 @@ def test_sweep_and_pandapower_agree_with_admittances():
     assert flow.root_p_mw == pytest.approx(consumed + flow.losses_mw, abs=EXACT)
 
 
+def test_a_sweep_follows_admittances_that_change_from_flow_to_flow():
+    feeder = with_admittances(bundled("ieee33", 1.02))
+    p, q = random_consumption(feeder, periods=2)
+    sweep, own = Sweep(feeder), feeder.shunt_mva
+    for factor in (np.array([[1.0]]), np.array([[1.0], [1.4]]), np.array([[1.2], [1.4]]), np.array([[1.0]])):
+        found, fresh = sweep.run(p, q, own * factor), Sweep(feeder).run(p, q, own * factor)
+        assert found.voltage_pu.tolist() == fresh.voltage_pu.tolist()
+
+
 def test_a_line_with_charging_is_solved_by_hand():
     """Nothing behind it: V = 1 / (1 + z y / 2), and the sending end carries y / 2 (1 + V)."""
     branch = FeederBranch("ab", "a", "b", 0.01, 0.02, 1.0, -0.5j, -0.5j)
