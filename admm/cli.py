@@ -262,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(given: argparse.Namespace) -> int:
-    from admm.errors import OutputError, TielineError, one_line
+    from admm.errors import OutputError, TielineError, one_line, say
 
     if launched_under_mpi():
         WATCHDOG.watch(getattr(given, "deadline", DEADLINE_SECONDS), "the start of all ranks")
@@ -271,8 +271,7 @@ def _dispatch(given: argparse.Namespace) -> int:
         sys.stdout.flush()
         return code
     except TielineError as error:
-        if not error.said_elsewhere:
-            sys.stderr.write(f"tieline: {error}\n")  # in one piece: other ranks write there, too
+        say(error)
         return error.exit_code
     except KeyboardInterrupt:
         print("tieline: interrupted", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,12 +13,12 @@ LONGEST_MESSAGE = 4000
 class TielineError(Exception):
     """Base of every error that Tieline raises on purpose. Its text is one printable line, whatever input it quotes.
 
-    said_elsewhere: every rank raises an error that ends a run; it is set on all but the one that says so.
+    said: whether it has been said, or every rank raises it and another one says it.
     public: what other ranks are told in place of the text, where that quotes what is private.
     """
 
     exit_code = 1
-    said_elsewhere = False
+    said = False
 
     def __init__(self, *args: object, public: str | None = None) -> None:
         super().__init__(*args)
@@ -25,6 +26,14 @@ class TielineError(Exception):
 
     def __str__(self) -> str:
         return one_line(super().__str__())
+
+
+def say(error: TielineError) -> None:
+    """Say it on standard error, once, and in one piece: other ranks write there, too."""
+    if not error.said:
+        sys.stderr.write(f"tieline: {error}\n")
+        sys.stderr.flush()
+    error.said = True
 
 
 class InputError(TielineError, ValueError):

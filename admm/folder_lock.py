@@ -2,7 +2,8 @@
 
 `run.lock` names the host, the process and the start of the run that holds the folder. It appears whole, by a hard link,
 which is atomic on network file systems, too. It goes when the run ends. A run that was killed leaves it behind: it is
-stale when its process is gone from this host, or when the queue has started the same job anew.
+stale when its process is gone from this host, or when the queue has started the same job anew. A supervisor holds the
+folder for all its launches, and between them: each puts its own name beside the supervisor's.
 """
 
 from __future__ import annotations
@@ -11,86 +12,19 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
-import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 
 from admm.errors import InputError, OutputError
+from admm.lock_holder import Holder, read_holder
 
 LOCK = "run.lock"
+LENT = "TIELINE_LOCK"
+"""In the environment of a launch: the token of its supervisor's lock."""
 TRIES = 50
 GUARD_SECONDS = 5.0
-JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
-"""In which Slurm, PBS, LSF and Grid Engine name the job."""
-
-
-@dataclass(frozen=True)
-class Holder:
-    """The process that holds a lock.
-
-    machine, boot, processes: tell two hosts of one name, two boots of a host, two spaces of process numbers apart.
-    ticks: start of the process, in clock ticks since the boot. began: start of the run, seconds since the epoch.
-    job, attempt: of the queue, if there is one. token: another one in each lock.
-    """
-
-    token: str
-    host: str
-    pid: int
-    ticks: int
-    machine: str
-    boot: str
-    processes: str
-    began: float
-    job: str = ""
-    attempt: int = 0
-
-    @classmethod
-    def here(cls) -> Holder:
-        """This process."""
-        pid = os.getpid()
-        return cls(
-            token=secrets.token_hex(8),
-            host=socket.gethostname(),
-            pid=pid,
-            ticks=start_ticks(pid) or 0,
-            machine=_text_of("/etc/machine-id"),
-            boot=_text_of("/proc/sys/kernel/random/boot_id"),
-            processes=_process_space(),
-            began=time.time(),
-            job=next((os.environ[name] for name in JOB_VARIABLES if os.environ.get(name)), ""),
-            attempt=int(restarts) if (restarts := os.environ.get("SLURM_RESTART_COUNT", "")).isdecimal() else 0,
-        )
-
-    def is_dead(self) -> bool:
-        """Whether the process is certainly gone; False where it may still run, or cannot be seen."""
-        here = Holder.here()
-        if self.job and self.job == here.job and self.attempt < here.attempt:
-            return True  # a queue never runs two attempts at one job
-        if not self._is_seen_from(here):
-            return False
-        return self.boot != here.boot or start_ticks(self.pid) != self.ticks
-
-    def _is_seen_from(self, here: Holder) -> bool:
-        if self.host != here.host or self.machine != here.machine:
-            return False
-        if self.boot == here.boot:
-            return self.processes == here.processes
-        return bool(self.machine)  # this machine, started anew since
-
-    def words(self) -> str:
-        """Host, process and start, for people."""
-        began = datetime.fromtimestamp(self.began, UTC)
-        return f"process {self.pid} on host '{self.host}', started {began:%Y-%m-%d %H:%M:%SZ}"
-
-    def advice(self, path: Path) -> str:
-        """What a person can do about it."""
-        if self._is_seen_from(Holder.here()):
-            return "wait for its end, or choose another folder"
-        return f"that host cannot be seen from here: if the run is over, remove {path}; or choose another folder"
 
 
 class FolderLock:
@@ -127,8 +61,11 @@ class FolderLock:
             try:
                 self._make_folder()
                 with _one_at_a_time(self.folder):
-                    if self._create(mine) or (self._remove_stale() and self._create(mine)):
-                        self._mine = mine
+                    held = self._borrowed()
+                    if held is None and (self._create(mine) or (self._remove_stale() and self._create(mine))):
+                        held = mine
+                    if held is not None:
+                        self._mine = held
                         self.former = self.former or self._traced()
                         return
             except FileNotFoundError:  # whoever was here before has removed its empty folder meanwhile
@@ -144,10 +81,33 @@ class FolderLock:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._made = [*missing, *self._made]
 
+    def _borrowed(self) -> Holder | None:
+        """This process beside the supervisor that has lent it the lock; None if none has, or to another one as well."""
+        holder = read_holder(self.path)
+        if holder is None or holder.token != os.environ.get(LENT):
+            return None
+        if holder.lender is not None and not holder.is_gone():
+            return None
+        mine = holder.launched_here()
+        self._replace(mine)
+        return mine
+
+    def _replace(self, mine: Holder) -> None:
+        """Put another name into the lock; it is held, and whole, all the time."""
+        part = self._part_of(mine)
+        try:
+            _write_new(part, _text_of(mine))
+            os.replace(part, self.path)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+    def _part_of(self, mine: Holder) -> Path:
+        return self.folder / f"{LOCK}.{mine.token}.{mine.pid}.part"
+
     def _create(self, mine: Holder) -> bool:
         """Whether the lock could be put there; it is whole from the first moment on."""
-        part = self.folder / f"{LOCK}.{mine.token}.{mine.pid}.part"
-        text = json.dumps(asdict(mine)).encode()
+        part, text = self._part_of(mine), _text_of(mine)
         try:
             _write_new(part, text)
             try:
@@ -191,8 +151,9 @@ class FolderLock:
         return True
 
     def is_held(self) -> bool:
-        """Whether the lock on the disk is still this one."""
-        return self._mine is not None and read_holder(self.path) == self._mine
+        """Whether the lock on the disk is still this one, whoever of a supervisor and its launches has put it there."""
+        holder = read_holder(self.path)
+        return self._mine is not None and holder is not None and holder.token == self._mine.token
 
     def check_held(self) -> None:
         """Raise OutputError if the folder was removed, or taken over, since `take`."""
@@ -201,6 +162,11 @@ class FolderLock:
                 f"{self._option}: results cannot be written: {self.path} is gone or another run's: the folder was "
                 "removed or taken over in mid-run; run again"
             )
+
+    @property
+    def token(self) -> str:
+        """What a launch has to know to use the lock of its supervisor; empty if it is not held."""
+        return "" if self._mine is None else self._mine.token
 
     @property
     def began(self) -> float | None:
@@ -214,14 +180,17 @@ class FolderLock:
         return min(gone, key=lambda holder: holder.began, default=None)
 
     def release(self, traced: bool = False) -> None:
-        """Give the folder up; a second call does nothing, and so does a child process.
+        """Give the folder up, or back to the supervisor; a second call does nothing, and so does a child process.
 
         traced: leave the lock under another name, as a file that is unfinished: the next run learns of this one.
         """
         if self._mine is None or self._mine.pid != os.getpid():
             return
+        lender = self._mine.lender
         with contextlib.suppress(OSError):
-            if self.is_held() and traced:
+            if self.is_held() and lender is not None and not lender.is_gone():
+                self._replace(lender)
+            elif self.is_held() and traced:
                 self.path.rename(self.path.with_name(f"{LOCK}.{self._mine.token}.{self._mine.pid}.part"))
             elif self.is_held():
                 self.path.unlink()
@@ -243,26 +212,6 @@ class FolderLock:
         self.release()
 
 
-def read_holder(path: Path) -> Holder | None:
-    """The holder that a lock file names; None if there is none, or it cannot be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        holder = Holder(**found)
-    except (OSError, ValueError, TypeError):
-        return None
-    kinds = {"str": str, "int": int, "float": (int, float)}
-    return holder if all(isinstance(getattr(holder, f.name), kinds[str(f.type)]) for f in fields(Holder)) else None
-
-
-def start_ticks(pid: int) -> int | None:
-    """When a process began, in clock ticks since the boot; None if it is gone, or dead and not waited for."""
-    try:
-        rest = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if rest[0] in ("Z", "X") else int(rest[19])
-
-
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     """Among processes of this host, where the file system can lock a folder; else the hard link alone decides."""
@@ -282,6 +231,10 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         os.close(number)
 
 
+def _text_of(holder: Holder) -> bytes:
+    return json.dumps(asdict(holder)).encode()
+
+
 def _write_new(path: Path, data: bytes) -> None:
     number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
@@ -296,17 +249,3 @@ def _same_file(one: Path, other: Path) -> bool:
         return os.path.samefile(one, other)
     except OSError:
         return False
-
-
-def _text_of(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""
-
-
-def _process_space() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""

@@ -42,6 +42,7 @@ UNFINISHED = (".tmp", ".part")
 START_FORMAT = "%Y-%m-%dT%H:%MZ"
 """Of start_utc in the summary."""
 BOUNDARY_DIGEST = "boundary_sha256"
+"""Key of a summary."""
 MINUTES_A_DAY = 24 * 60
 PACKAGES = ("numpy", "scipy", "osqp", "piqp", "clarabel", "pandapower", "mpi4py", "h5py")
 
@@ -148,9 +149,18 @@ class OutputFolder:
         """Whether Tieline has written a file; ids: of the runs that it may be of."""
         if path.suffix == ".csv":  # carries no id: it is of the result that it stands beside
             plain = path.is_file() and not path.is_symlink()
-            return plain and bool(run_ids(self.path, (SUMMARY, *(t for t in self._tables if t.endswith(".h5")))))
+            beside = run_ids(self.path, (SUMMARY, *(t for t in self._tables if t.endswith(".h5"))))
+            return plain and bool(beside) and self._digest_told(path.name) in (None, file_digest(path))
         origin = origin_of(path)
         return origin is not None and (ids is None or origin in ids)
+
+    def _digest_told(self, name: str) -> str | None:
+        """SHA-256 of a file of the complete result that is there; None without one, or where it does not say."""
+        try:
+            found = json.loads((self / SUMMARY).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return found.get(digest_key(name)) if isinstance(found, dict) else None
 
     def _older_ids(self) -> set[str]:
         """Of all runs that have left something here, and of this one."""
@@ -208,13 +218,19 @@ class OutputFolder:
     def complete(self, summary: dict[str, Any]) -> None:
         """Write summary.json; `complete` is its last key.
 
-        With the SHA-256 of boundary.h5, if there is one: a later start from a damaged file is refused.
+        With the SHA-256 of boundary.h5, if there is one: a later start from a damaged file is refused. And with that of
+        every CSV file, which has no room for the id of its run.
         """
-        boundary = self / BOUNDARY
-        digest = {BOUNDARY_DIGEST: file_digest(boundary)} if boundary.is_file() else {}
+        named = (BOUNDARY, *(name for name in self._tables if name.endswith(".csv")))
+        digests = {digest_key(name): file_digest(self / name) for name in named if (self / name).is_file()}
         run_id = {"run_id": self.run_id} if self.run_id else {}
-        text = json.dumps({**summary, **run_id, **digest, "complete": True}, indent=2, allow_nan=False)
+        text = json.dumps({**summary, **run_id, **digests, "complete": True}, indent=2, allow_nan=False)
         write_whole(self / SUMMARY, f"{text}\n".encode())
+
+
+def digest_key(name: str) -> str:
+    """Under which a summary has the SHA-256 of a file."""
+    return BOUNDARY_DIGEST if name == BOUNDARY else f"{name.replace('.', '_')}_sha256"
 
 
 def versions() -> str:

@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from admm.folder_lock import LOCK, start_ticks
+from admm.folder_lock import LOCK
+from admm.lock_holder import start_ticks
 
 SUMMARY, HISTORY, BOUNDARY, PRIVATE = "summary.json", "history.h5", "boundary.h5", "private"
 CHECKPOINTS = ("checkpoint.h5", "checkpoint-previous.h5")

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: one live line on a terminal, a line a second in a file."""
+"""What a person sees while a run goes on: one live line on a terminal, a line a second in a file or from a launcher."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TextIO
 
+from admm.launch import launched_under_mpi
 from admm.state import Progress
 
 SECONDS_BETWEEN_LINES = 1.0
@@ -24,7 +25,10 @@ def line(progress: Progress) -> str:
 
 
 class ProgressPrinter:
-    """Prints progress to a stream; use as a context manager and call it with each Progress."""
+    """Prints progress to a stream; use as a context manager and call it with each Progress.
+
+    A launcher passes on what ranks print, to a file, too, although Open MPI gives them a terminal: no live line there.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -34,11 +38,15 @@ class ProgressPrinter:
 
     def __enter__(self) -> ProgressPrinter:
         print(HEADER, file=self._stream, flush=True)
-        if self._stream.isatty():
+        if self._stream.isatty() and not launched_under_mpi():
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(file=self._stream), refresh_per_second=REDRAWS_A_SECOND)
+            self._live = Live(
+                console=Console(file=self._stream),
+                refresh_per_second=REDRAWS_A_SECOND,
+                redirect_stderr=sys.stderr.isatty(),  # above the live line; into a file goes what is written to it
+            )
             self._live.__enter__()
         return self
 

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from admm.folder_lock import Holder
+from admm.lock_holder import Holder
 
 FOLDER = Path("/dev/shm")
 UNLINKED_AT_START = "mpich_shm_"

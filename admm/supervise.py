@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,18 +49,24 @@ class Launch:
 
 
 def supervise(
-    command: Sequence[str], resume: Sequence[str], times: int, deadline_seconds: float, iteration: Callable[[], int]
+    command: Sequence[str],
+    resume: Sequence[str],
+    times: int,
+    deadline_seconds: float,
+    iteration: Callable[[], int],
+    environment: Mapping[str, str] | None = None,
 ) -> int:
     """Run `command`; while it ends because something was lost, run it again. Its exit code.
 
     times: launches after the first one, at most. iteration: gives the one that the next launch would go on after, with
-    `resume` added to its command; 0 where nothing is saved, and it starts over.
+    `resume` added to its command; 0 where nothing is saved, and it starts over. environment: more variables
+    of launches.
     """
     failed: tuple[str, int] | None = None
     where = fruitless = 0
     for launch_number in range(times + 1):
         _pause(fruitless)
-        launch = run_once([*command, *(resume if where else ())], deadline_seconds)
+        launch = run_once([*command, *(resume if where else ())], deadline_seconds, environment)
         if launch.code in FINAL:
             return launch.code
         culprit, before, where = launch.culprit(), where, iteration()
@@ -99,10 +105,10 @@ def is_supervised() -> bool:
     return MARK in os.environ
 
 
-def run_once(command: Sequence[str], deadline_seconds: float) -> Launch:
+def run_once(command: Sequence[str], deadline_seconds: float, environment: Mapping[str, str] | None = None) -> Launch:
     """One launch, its output passed on; when it returns, no process of it is left."""
     mark, began = uuid.uuid4().hex, time.time()
-    environment = {**os.environ, MARK: mark}
+    environment = {**os.environ, **(environment or {}), MARK: mark}
     with passing_on_signals() as (children, told):
         child = subprocess.Popen(
             command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True

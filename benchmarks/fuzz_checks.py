@@ -15,10 +15,10 @@ from admm.cli import main
 from admm.output import BOUNDARY, HISTORY, PRIVATE, SUMMARY, UNFINISHED, read_former
 
 LONGEST_MESSAGE = 6000
-SUMS_DIFFER = 5
+SUMS_DIFFER, DIFFERENCE = 5, "NOT the same"
+"""Exit code of an audit whose sums differ, and how it says so."""
 WITH_RESULT, WITH_ERROR = (0, 3, SUMS_DIFFER), (1, 2, 4)
-"""Exit codes; `--help` and the like end with 0, too, and an audit whose sums differ with 5."""
-
+"""Exit codes; `--help` and the like end with 0, too."""
 
 UNBOUNDED = "cost falls without end"
 """What an agent's solver says of a program without an optimum; every device, connection and network has limits."""
@@ -69,8 +69,11 @@ def command(arguments: Sequence[str]) -> str:
         out.flush()
         errors.flush()
     said = errors.buffer.getvalue().decode()
-    if code not in (*WITH_RESULT, *WITH_ERROR) or (code == SUMS_DIFFER and arguments[0] != "audit"):
+    if code not in (*WITH_RESULT, *WITH_ERROR):
         raise Fault(f"exit code {code!r}, said {said[:300]!r}")
+    differs = [*arguments[:1]] == ["audit"] and DIFFERENCE in out.buffer.getvalue().decode()
+    if (code == SUMS_DIFFER) != differs:
+        raise Fault(f"exit code {code}, which an audit has whose sums differ, and no other command")
     if UNBOUNDED in said:
         raise Fault(f"called unbounded, which no case is: {said[:500]!r}")
     if code in WITH_RESULT and said:

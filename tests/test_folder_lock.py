@@ -17,7 +17,8 @@ import pytest
 from admm import InputError, shared_memory
 from admm.commands.common import lock_for
 from admm.ending import do_duties
-from admm.folder_lock import LOCK, FolderLock, Holder, read_holder
+from admm.folder_lock import LENT, LOCK, FolderLock
+from admm.lock_holder import Holder, read_holder, start_ticks
 from admm.output import OutputFolder
 from tests.case_tools import ROOT_ENVIRONMENT, tieline
 from tests.market_tools import small_case
@@ -110,6 +111,35 @@ def test_a_process_of_the_same_number_that_began_later_is_another_one(tmp_path: 
     put_lock(tmp_path / "out", ticks=Holder.here().ticks - 1)
     with FolderLock(tmp_path / "out") as lock:
         assert lock.former is not None
+
+
+def test_a_supervisor_and_its_launch_hold_a_folder_together(tmp_path: Path, monkeypatch) -> None:
+    """Whichever of both is killed; when the launch ends, the supervisor holds on."""
+    supervisor = put_lock(tmp_path / "out", pid=os.getppid(), ticks=start_ticks(os.getppid()))
+    monkeypatch.setenv(LENT, supervisor.token)
+    with FolderLock(tmp_path / "out") as launch:
+        held = read_holder(launch.path)
+        assert launch.is_held() and (held.pid, held.lender) == (os.getpid(), supervisor)
+        with pytest.raises(InputError, match=f"process {os.getppid()} on host"):
+            FolderLock(tmp_path / "out").take()
+        gone = {"pid": 2**22 + 1}
+        assert not replace(held, **gone).is_dead() and not replace(held, lender=replace(supervisor, **gone)).is_dead()
+        assert f"process {os.getpid()} " in replace(held, lender=replace(supervisor, **gone)).words()
+        assert replace(held, **gone, lender=replace(supervisor, **gone)).is_dead()
+    assert read_holder(launch.path) == supervisor
+    monkeypatch.delenv(LENT)
+    with pytest.raises(InputError, match=f"process {os.getppid()} on host"):
+        FolderLock(tmp_path / "out").take()
+
+
+@pytest.mark.parametrize("text", ['{"lender": 1}', "[1]", "1", '"a"', "[" * 10**5, '{"began": 1e400}'])
+def test_a_lock_of_odd_words_is_one_that_cannot_be_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_text(text)
+    with pytest.raises(InputError, match="is not a lock that can be read"):
+        FolderLock(tmp_path).take()
+    put_lock(tmp_path, began=1e30)
+    with pytest.raises(InputError, match="is not a lock that can be read"):
+        FolderLock(tmp_path).take()
 
 
 @pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"processes": "pid:[1]"}, {"machine": "another"}])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random
 
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import admm
+from benchmarks import fuzz_checks
 from benchmarks.__main__ import main
 from benchmarks.fuzz import FuzzRow, shares, tried
 from benchmarks.fuzz_api import Agents, Messages, Programs
@@ -116,6 +118,24 @@ def test_only_our_errors_and_exit_codes_pass() -> None:
         raise admm.InfeasibleError("no")
 
     assert ended(refuse) == "InfeasibleError"
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "words", "passes"),
+    [
+        ("audit", 5, "NOT the same", True),
+        ("audit", 0, "the same", True),
+        ("audit", 5, "the same", False),
+        ("audit", 0, "NOT the same", False),
+        ("run", 5, "NOT the same", False),
+    ],
+)
+def test_the_code_of_sums_that_differ_is_of_an_audit_that_says_so(
+    asked: str, code: int, words: str, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzz_checks, "main", lambda arguments: print(words) or code)
+    with nullcontext() if passes else pytest.raises(Fault, match="an audit has whose sums differ"):
+        assert command([asked, "out"]) == f"exit {code}"
 
 
 # ---------------------------------------------------------------- inputs

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +52,7 @@ SETTLEMENT_KEYS = INTRADAY_KEYS | {
     "settled_worse_off_agents", "settled_worse_off", "settled_better_off_eur", "settled_not_compared",
     "contracted_up_mwh", "contracted_down_mwh",
     "inside_up_mwh", "inside_down_mwh", "beyond_up_mwh", "beyond_down_mwh", "short_mwh", "long_mwh",
+    *(f"{Path(name).stem}_csv_sha256" for name in STAGES["settlement"] if name.endswith(".csv")),
 }  # fmt: skip
 ACTIVATION_KEYS = {
     f"ac_activation_max_{kind}"
@@ -107,6 +110,28 @@ def test_summaries_say_what_readers_rely_on(done) -> None:
     assert told["day_ahead_cost_eur"] == pytest.approx(day_ahead["objective_eur"])
     assert whole["cost_eur"] == told["cost_eur"]
     assert all(day_ahead[key] is None or day_ahead[key] <= 1e-3 for key in ACTIVATION_KEYS)
+
+
+def test_the_summary_says_which_csv_files_are_of_its_run(done) -> None:
+    _, out = done
+    told = summary(out / "settlement")
+    files = sorted((out / "settlement").glob("*.csv"))
+    assert {f"{path.stem}_csv_sha256": sha256(path.read_bytes()).hexdigest() for path in files} == {
+        key: value for key, value in told.items() if key.endswith("_csv_sha256")
+    }
+    assert told["run_id"] == summary(out)["run_id"] and len(files) == 5
+
+
+def test_a_table_that_somebody_has_changed_is_not_replaced(done, tmp_path: Path, capsys) -> None:
+    """Nothing is computed first."""
+    out = tmp_path / "out"
+    shutil.copytree(done[1], out)
+    mine = out / "settlement" / "agents.csv"
+    mine.write_text(mine.read_text() + "my,notes\n")
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    ended = tieline(capsys, "market", small_case(tmp_path), "--out", out)
+    check_refused(ended, (f"{mine} is not a file that Tieline has written, or is damaged", "move it"))
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
 
 
 def test_tables_tell_what_the_summary_tells(done) -> None:

@@ -122,10 +122,12 @@ def late_loop(count: int) -> Stale:
 def test_all_that_the_loop_carries_is_kept() -> None:
     late, other = late_loop(11), late_loop(3)
     assert vars(late).keys() - {*Stale.KEPT} == NOT_KEPT
-    kept = late.snapshot()
+    kept, own_bytes = late.snapshot(), other.transport.traffic.bytes
     other.restore(unpack_values(*pack_values(kept)))
+    again = other.snapshot()
+    assert again["sent"]["bytes"] == kept["sent"]["bytes"] + own_bytes > own_bytes  # both launches count
     (text, arrays), (expected, of_kept) = (
-        pack_values({**other.snapshot(), "elapsed": kept["elapsed"], "sent": kept["sent"]}),  # of each launch its own
+        pack_values({**again, "elapsed": kept["elapsed"], "sent": kept["sent"]}),
         pack_values(kept),
     )
     assert late.slow and late.rounds > 1 and text == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 
 import admm.supervise
+from admm.cli import main
+from admm.folder_lock import LOCK
 from admm.shared_memory import left_behind
 from admm.supervise import MARK, marked, pause_seconds, run_once, supervise
-from tests.case_tools import tieline
+from tests.case_tools import ROOT_ENVIRONMENT, tieline
 from tests.market_tools import small_case
 
 DEADLINE = 1.0
@@ -167,6 +170,54 @@ def test_what_another_run_has_saved_is_nothing_to_go_on_from(
     ended = tieline(capsys, "run", case, "--out", out, "--supervise", "1", "--launcher", launcher)
     assert ended.code == 0, ended.errors
     assert json.loads((out / "summary.json").read_text())["resumed_after"] == 0
+
+
+INTRUDER = """
+import os, pathlib, subprocess, sys
+from admm.folder_lock import LENT
+from admm.supervise import MARK
+count, out, *command = sys.argv[1:]
+if os.path.exists(count):
+    os.execv(command[0], command)
+other = {name: text for name, text in os.environ.items() if name not in (LENT, MARK)}
+intruder = [sys.executable, "-m", "admm", "run", "ieee33-10ec", "--out", out]
+ended = subprocess.run(intruder, env=other, capture_output=True)
+pathlib.Path(count).write_text(f"{os.getppid()} {ended.returncode} {ended.stderr.decode()}")
+os._exit(75)
+"""
+TWICE = "import subprocess, sys; jobs = [subprocess.Popen(sys.argv[1:]) for _ in range(2)]\n"
+TWICE += "sys.exit(max(job.wait() for job in jobs))\n"
+
+
+def launcher(path: Path, code: str, *arguments: object) -> str:
+    """A program that starts what stands behind its arguments."""
+    path.write_text(code)
+    return shlex.join(map(str, (sys.executable, path, *arguments)))
+
+
+def test_the_folder_is_the_supervisors_between_launches_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch is over, the next has not begun, and another run comes."""
+    monkeypatch.setenv("PYTHONPATH", ROOT_ENVIRONMENT["PYTHONPATH"])
+    case, out, count = small_case(tmp_path), tmp_path / "out", tmp_path / "count"
+    words = launcher(tmp_path / "intruder.py", INTRUDER, count, out)
+    ended = tieline(capsys, "run", case, "--out", out, "--supervise", "1", "--launcher", words)
+    assert ended.code == 0, ended.errors
+    process, code, said = count.read_text().split(" ", 2)
+    assert code == "2" and f"another run writes there: process {process} on host" in said and said.count("\n") == 1
+    assert json.loads((out / "summary.json").read_text())["complete"] and not list(out.glob(f"{LOCK}*"))
+
+
+def test_a_launch_that_is_two_runs_is_one_run_and_one_refusal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Such as `srun` without MPI: the supervisor lends its lock once."""
+    case, out = small_case(tmp_path), tmp_path / "out"
+    words = launcher(tmp_path / "twice.py", TWICE)
+    assert main(["run", str(case), "--out", str(out), "--supervise", "0", "--launcher", words]) == 2
+    assert capfd.readouterr().err.count("another run writes there") == 1
+    assert json.loads((out / "summary.json").read_text())["complete"] and not list(out.glob(f"{LOCK}*"))
 
 
 def test_a_launcher_that_launches_nothing_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from admm import (
     TransportError,
 )
 from admm.ending import duty, leave
+from admm.errors import say
 from admm.folder_lock import LOCK, FolderLock
 from admm.history import HistoryWriter
 from admm.launch import launched_under_mpi, rank_in_environment
@@ -51,12 +53,18 @@ def on_every_rank(given: argparse.Namespace, part: Callable[[argparse.Namespace,
 def _on_this_rank(
     given: argparse.Namespace, part: Callable[[argparse.Namespace, Transport], int], comm: Communicator
 ) -> int:
+    """Errors are said before the end of MPI: Open MPI kills all ranks as soon as one has ended with one."""
     from admm.mpi import MpiTransport
 
+    alone = comm.Get_size() == 1
     try:
-        return part(given, MpiTransport(comm, given.deadline) if comm.Get_size() > 1 else InProcessTransport())
+        return part(given, InProcessTransport() if alone else MpiTransport(comm, given.deadline))
     except TielineError as error:
-        error.said_elsewhere = comm.Get_rank() != 0 and error.public is None
+        error.said = comm.Get_rank() != 0 and error.public is None
+        if alone or not isinstance(error, TransportError):  # which aborts all ranks, and says so
+            with suppress(OSError):
+                sys.stdout.flush()
+            say(error)
         raise
 
 

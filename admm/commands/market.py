@@ -207,6 +207,7 @@ def _prepare(given: argparse.Namespace, transport: Transport) -> Market:
         for case in days:
             for stage in Stages.of_day(out, case.folder.day):
                 stage.check()
+                stage.check_files()
     return Market(given, out, settings, whole, days, uncertainty)
 
 

@@ -41,7 +41,7 @@ from admm.commands.common import (
 )
 from admm.commands.summary import finish_agents, run_summary
 from admm.errors import public_words
-from admm.folder_lock import FolderLock
+from admm.folder_lock import LENT, FolderLock
 from admm.history import write_boundary
 from admm.initial import warm_start
 from admm.interrupts import ENDS, Interrupts
@@ -79,8 +79,17 @@ def _supervised(given: argparse.Namespace) -> int:
         raise InputError("--supervise: starts the ranks itself; leave out mpirun, and say --launcher 'mpirun -n 4'")
     if given.on_lost_agent == "freeze":
         raise InputError("--supervise launches again what is lost, --on-lost-agent freeze goes on without: choose one")
-    out = folder_of(given)
     command = [*_launcher_words(given.launcher or ""), sys.executable, "-m", "admm", *given.arguments]
+    with lock_for(folder_of(given), _option(given)) as lock:
+        OutputFolder(folder_of(given), option=_option(given)).check()
+        lock.take()
+        remove_left_by(lock.former)
+        return _launches(given, command, lock)
+
+
+def _launches(given: argparse.Namespace, command: list[str], lock: FolderLock) -> int:
+    """All of them, in a folder that is locked between them, too."""
+    out = folder_of(given)
     saved, summary = Path(out) / CHECKPOINT, Path(out) / SUMMARY
     older, former = None if given.resume else mark_of(saved), mark_of(summary)
 
@@ -88,7 +97,8 @@ def _supervised(given: argparse.Namespace) -> int:
         """What an older run has saved is there until this one's first iteration, and is not this one's."""
         return 0 if older is not None and mark_of(saved) == older else latest_iteration(Path(out))
 
-    code = supervise(command, ["--resume", out], given.supervise, given.deadline, iteration)
+    lent = {LENT: lock.token}
+    code = supervise(command, ["--resume", out], given.supervise, given.deadline, iteration, lent)
     if code == 0 and mark_of(summary) == former:
         raise InputError(
             f"--launcher {given.launcher!r}: has ended with exit code 0, but {out} has no new result here; "
