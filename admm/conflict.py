@@ -8,19 +8,23 @@ every agent is asked, without its own cost, what its limits leave at least:
     sum over agents of  min d . (their values)  > 0       while every agreement would make that sum 0
 
 Each minimum is a bound that the agent proves from its own multipliers: what is said here is proven, whatever found d.
+Costs keep that distance from its limit for long. So the same exchanges look for the points that come nearest to an
+agreement without any cost (`admm.nearest`), and the direction between them is the next price.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from admm.couplings import Layout
+from admm.couplings import Block, Layout
 from admm.errors import InfeasibleError
 from admm.graph import given_name
 from admm.interfaces import Answer, Question
+from admm.nearest import Nearest, entries_as_given
 
 if TYPE_CHECKING:
     from admm.run import Run
@@ -34,7 +38,9 @@ COHERENT, LASTS, FAR = 0.8, 0.9, 3.0
 SHARPER = 0.1
 """Entries below this share of the largest one are left out of the second price that is tried."""
 ACCURACY = 1e-8
-MOST_NAMED = 4
+MOST_ROUNDS = 12
+"""Exchanges that one look for a proof takes at most."""
+MOST_NAMED, MOST_EXPLAINED, MOST_RANGES = 4, 6, 8
 SHOWN = 0.1
 """Share of the largest term from which on a period is named."""
 
@@ -51,48 +57,73 @@ def lasts(mismatches: Sequence[np.ndarray], tolerance: float) -> bool:
     return np.linalg.norm(latter) >= LASTS * np.linalg.norm(former)
 
 
-def candidates(run: Run) -> list[np.ndarray]:
-    """Prices, (n,), that may separate the sides, the largest one as large as its price scale."""
-    layout = run.layout
-    drift = run.state.penalty * layout.scale * np.mean(run.mismatches, axis=0)
+def look(run: Run) -> None:
+    """Raise InfeasibleError where it is proven that the agents' limits do not hold together; MOST_ROUNDS exchanges.
+
+    Each asks every agent what its limits leave at the prices that may separate the sides, and for the point of its
+    limits that comes nearest to an agreement. It ends early where such points agree: then there is no conflict.
+    """
+    nearest = Nearest(run)
+    prices = _with_sharper(_drift(run), run.layout)
+    for _ in range(MOST_ROUNDS):
+        run.proof_exchanges += 1
+        questions = {name: _questions(run, nearest, name, prices) for name in nearest.names}
+        answers = run.ask_batches(questions, "agents", check=False)
+        for i, price in enumerate(prices, start=1):
+            at_price = {name: given[i] for name, given in answers.items()}
+            if excess_eur(at_price) > least_excess(price, run.layout, run.settings.consensus_tolerance):
+                told = words(price, _explained(run, nearest, price), run.layout)
+                raise InfeasibleError(f"{told} (iteration {run.state.iteration}, {run.proof_exchanges} more exchanges)")
+        if not all(given[0].status.usable for given in answers.values()):
+            return
+        nearest.take(answers)
+        if nearest.agree(run.settings.consensus_tolerance):
+            return
+        prices = _with_sharper(nearest.price(), run.layout)
+
+
+def _explained(run: Run, nearest: Nearest, price: np.ndarray) -> dict[str, Answer]:
+    """The answers to a price that proves it, with the limits that hold each agent there."""
+    run.proof_exchanges += 1
+    questions = {name: [replace(_at_price(run, name, price), settle=True)] for name in nearest.names}
+    return {name: given[0] for name, given in run.ask_batches(questions, "agents", check=False).items()}
+
+
+def _drift(run: Run) -> np.ndarray:
+    """The direction in which prices run away, (n,)."""
+    drift = run.state.penalty * run.layout.scale * np.mean(run.mismatches, axis=0)
     drift = _same_on_relays(drift, run)
-    size = np.abs(drift) / layout.price_scale
-    if not size.max() > 0:
-        return []
-    drift = drift / size.max()
-    sharp = np.where(size >= SHARPER * size.max(), drift, 0.0)
-    return [drift] if np.array_equal(drift, sharp) else [drift, sharp]
+    size = float(np.max(np.abs(drift) / run.layout.price_scale))
+    return drift / size if size > 0 else drift
+
+
+def _with_sharper(price: np.ndarray, layout: Layout) -> list[np.ndarray]:
+    """The price, (n,), and the same without its small entries, where it has any."""
+    size = np.abs(price) / layout.price_scale
+    sharp = np.where(size >= SHARPER * size.max(), price, 0.0)
+    return [price] if np.array_equal(price, sharp) else [price, sharp]
 
 
 def _same_on_relays(price: np.ndarray, run: Run) -> np.ndarray:
     """Both halves of a relayed coupling at their mean: a relay has an answer to no other price."""
-    blocks: dict[tuple[str, str], list[slice]] = {}
-    for block in run.layout.blocks:
-        blocks.setdefault((given_name(block.coupling.name), block.quantity.name), []).append(block.entries)
-    price = price.copy()
-    for halves in blocks.values():
-        mean = np.mean([price[at] for at in halves], axis=0)
-        for at in halves:
-            price[at] = mean
-    return price
+    where = entries_as_given(run.layout)
+    return (np.bincount(where, price) / np.bincount(where))[where]
 
 
-def look(run: Run) -> None:
-    """Raise InfeasibleError where it is proven that the agents' limits do not hold together."""
-    prices = candidates(run)
-    asked = [name for name in run.layout.agents if name not in run.sides.relays]
-    questions = {name: [_question(run, name, price) for price in prices] for name in asked}
-    answers = run.ask_batches(questions, "agents", check=False) if prices else {}
-    for i, price in enumerate(prices):
-        at_price = {name: given[i] for name, given in answers.items()}
-        if excess_eur(at_price) > least_excess(price, run.layout, run.settings.consensus_tolerance):
-            raise InfeasibleError(words(price, at_price, run.layout))
+def _questions(run: Run, nearest: Nearest, name: str, prices: Sequence[np.ndarray]) -> list[Question]:
+    """The nearest point first: at its flows an operator answers the prices."""
+    wanted, weight = nearest.wanted(name), nearest.weight(name)
+    near = Question(run.state.iteration, 0.0 * wanted, wanted, weight, accuracy=ACCURACY, own_cost=False)
+    return [near, *(_at_price(run, name, price) for price in prices)]
 
 
-def _question(run: Run, name: str, price: np.ndarray) -> Question:
-    at, nothing = run.layout.entries(name), np.zeros(run.layout.entries(name).size)
-    own = run.layout.boundary(name).sign * price[at]
-    return Question(run.state.iteration, own, nothing, nothing, accuracy=ACCURACY, own_cost=False)
+def _at_price(run: Run, name: str, price: np.ndarray) -> Question:
+    at, sign, nothing = (
+        run.layout.entries(name),
+        run.layout.boundary(name).sign,
+        np.zeros(run.layout.entries(name).size),
+    )
+    return Question(run.state.iteration, sign * price[at], nothing, nothing, accuracy=ACCURACY, own_cost=False)
 
 
 def excess_eur(answers: Mapping[str, Answer]) -> float:
@@ -108,25 +139,43 @@ def least_excess(price: np.ndarray, layout: Layout, tolerance: float) -> float:
 
 
 def words(price: np.ndarray, answers: Mapping[str, Answer], layout: Layout) -> str:
-    """Who is in conflict, about what and when, and by which of their limits."""
+    """Who is in conflict, about what and when, by how much, and by which of their limits."""
     weight = np.abs(price) * layout.scale
     blocks = sorted(layout.blocks, key=lambda block: -float(weight[block.entries].max()))
     shown = [block for block in blocks if weight[block.entries].max() >= SHOWN * weight.max()]
-    about = [_block_words(block, weight) for block in shown[:MOST_NAMED]]
-    more = f" and {len(shown) - MOST_NAMED} more" if len(shown) > MOST_NAMED else ""
     involved = dict.fromkeys(name for block in shown for name in (block.coupling.lower, block.coupling.upper))
     names = [name for name in involved if name in answers]
-    limits = [f"'{name}': {answers[name].reason or 'its limits'}" for name in names]
+    about = _listed([_block_words(block, weight) for block in shown], MOST_NAMED)
+    limits = _listed([f"'{name}': {answers[name].reason or 'its limits'}" for name in names], MOST_EXPLAINED, ". ")
     return (
         f"the limits of {', '.join(repr(name) for name in names)} do not hold together, proven at the flows of the "
-        f"latest answers: no values agree at {', '.join(about)}{more}. What holds them: {'. '.join(limits)}. "
+        f"nearest values: no values agree at {about}{_missing(price, answers, layout)}. What holds them: {limits}. "
         "Raise one of these limits, or lower what an agent must take or give"
     )
 
 
-def _block_words(block, weight: np.ndarray) -> str:
+def _listed(parts: Sequence[str], most: int, between: str = ", ") -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(parts) - most} more" if len(parts) > most else ""
+    return between.join(parts[:most]) + more
+
+
+def _missing(price: np.ndarray, answers: Mapping[str, Answer], layout: Layout) -> str:
+    """By how much all values miss each other at least, where those with a price have one unit.
+
+    price . mismatch is the excess at least, and no more than the largest price times the sum of all mismatches.
+    """
+    priced = [block for block in layout.blocks if price[block.entries].any()]
+    units, excess = {block.quantity.unit for block in priced}, excess_eur(answers)
+    if len(units) != 1 or not excess > 0:
+        return ""
+    return f"; in sum over them at least {excess / np.abs(price).max():.3g} {units.pop()} are missing or in excess"
+
+
+def _block_words(block: Block, weight: np.ndarray) -> str:
     here = weight[block.entries]
-    periods = np.flatnonzero(here >= SHOWN * weight.max())
-    when = "all periods" if periods.size == here.size else f"periods {', '.join(map(str, periods[:12]))}"
-    when += ", ..." if periods.size > 12 and periods.size < here.size else ""
+    at = np.flatnonzero(here >= SHOWN * weight.max())
+    runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
+    ranges = [f"{run[0]}" if run.size == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    when = "all periods" if at.size == here.size else f"period{'s' * (at.size > 1)} {_listed(ranges, MOST_RANGES)}"
     return f"'{given_name(block.coupling.name)}', {block.quantity.name} ({when})"

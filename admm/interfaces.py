@@ -84,7 +84,8 @@ class Question:
     answer to the price alone; an infinite one for the reference to be followed exactly, or where no point does
     that, as nearly as the accuracy asks.
     accuracy: how exact the answer should be, as a share of each entry's scale.
-    settle: the residuals have passed, so a model with an operating point should bring it up to date.
+    settle: the residuals have passed, so a model with an operating point should bring it up to date. Of a question
+        without own cost: its answer should say which limits hold it.
     own_cost: without it the agent's own cost counts as 0, and so do costs in its answer: what is the least that its
     limits alone leave of price . b? Asked with a penalty of zero, and only of agents whose answers say `proves`.
     beside: the answer is no schedule to keep: nothing that the agent remembers moves. Asked of the same agents only.
@@ -108,8 +109,7 @@ class Answer:
     that it stands for, as a multiple of the agent's own tolerance (0 where the model is exact).
     cost_eur and bound_eur are None where the agent does not share them. bound_eur: in answers to a price alone, a
     number that cost + price . b of no feasible point undercuts, however inexact the answer is. proves: the agent
-    answers questions without its own cost, too, with a bound (`reason` then names the limits that hold it there), and
-    questions beside its schedule.
+    answers questions without its own cost, too, to a price alone with a bound, and questions beside its schedule.
     """
 
     values: np.ndarray

@@ -252,6 +252,7 @@ def result_summary(result: Result) -> dict[str, Any]:
         "converged": result.converged,
         "note": result.note,
         "certified_gap": result.certified_gap,
+        "proof_exchanges": result.proof_exchanges,
         "iterations": result.iterations,
         "objective_eur": result.objective,
         "turnover_eur": result.turnover,

@@ -46,6 +46,7 @@ class Run:
         "doubts",
         "mismatches",
         "next_look",
+        "proof_exchanges",
     )
     """Attributes that change from iteration to iteration."""
 
@@ -60,7 +61,7 @@ class Run:
         self.frozen = Frozen(sides.first if settings.on_lost_agent == "freeze" else ())
         self.seen_sizes, self.seen_cost, self.doubts = np.zeros(len(layout.blocks)), 0.0, 0
         self.mismatches: list[np.ndarray] = []
-        self.next_look = conflict.FIRST
+        self.next_look, self.proof_exchanges = conflict.FIRST, 0
         self.began = self.launched = time.perf_counter()
         self.asking = False
 
@@ -269,6 +270,7 @@ class Run:
             lost_agents=dict(self.frozen.why),
             note=self.note(status),
             schedule_cost=schedule_cost,
+            proof_exchanges=self.proof_exchanges,
         )
 
     def median_seconds(self, name: str) -> float:

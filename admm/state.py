@@ -268,6 +268,7 @@ class Result:
     note: what stands in the way of convergence, where that was found; else empty.
     schedule_cost: what the lower agents' own schedule costs, with the upper agents held to it; eur, gap, and where
     these are None, reason.
+    proof_exchanges: exchanges beside the iterations that looked for a proof that no agreement exists, in vain.
     solve_seconds: {agent: median seconds of its latest answers}. lost_agents: {agent: what happened} of those that
     the run went on without.
     """
@@ -287,6 +288,7 @@ class Result:
     lost_agents: dict[str, str] = field(default_factory=dict)
     note: str = ""
     schedule_cost: ScheduleCost = field(default_factory=ScheduleCost)
+    proof_exchanges: int = 0
 
     @property
     def converged(self) -> bool:

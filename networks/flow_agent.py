@@ -26,7 +26,7 @@ from admm.fits import check_array, check_like
 from admm.interfaces import Names
 from admm.memory.joint import Joint
 from networks.flow_program import FlowProgram
-from networks.rows_on_demand import RowsOnDemand
+from networks.rows_on_demand import Beside, RowsOnDemand
 from subproblems.lead_model import LeadModel
 
 FIRST_CORRECTION, CORRECTION_EVERY = 2, 5
@@ -69,11 +69,12 @@ class FlowAgent(ABC):
         self._errors: Mapping[str, Any] = {}
         self._boundary, self._points, self._unplaced = boundary, self.program.first_points(), True
         self._latest_error, self._scheduled, self._price_rows, self._led = 0.0, None, None, None
+        self._near: tuple[int, Beside | None] | None = None
         self._rows = self._new_rows()
 
     def _take(self, program: FlowProgram) -> None:
         """Go on with other numbers of the model: the same rows, the solver stays warm."""
-        self._unplaced = True
+        self._unplaced, self._near = True, None
         self.program, self._price_rows, self._errors, self._latest_error = program, None, {}, 0.0
         self._rows.take(program)
 
@@ -123,10 +124,25 @@ class FlowAgent(ABC):
         return replace(answer, model_error=self._latest_error, solve_seconds=time.perf_counter() - began)
 
     def _beside(self, question: Question) -> Answer:
-        answer, x = self._rows.beside(question)
-        if not answer.status.usable or answer.cost_eur is None or not question.own_cost:
+        if not question.own_cost:
+            return self._without_cost(question)
+        answer, x, _ = self._rows.beside(question)
+        if not answer.status.usable or answer.cost_eur is None:
             return answer
         return replace(answer, cost_eur=self.program.cost_eur(x))
+
+    def _without_cost(self, question: Question) -> Answer:
+        """At the exact flow of the latest point of this iteration that came nearest to a reference: limits that
+        contradict those of others at a flow that nobody wants need not do so elsewhere."""
+        if self._near is None or self._near[0] != question.iteration:
+            self._near = question.iteration, None
+        answer, x, at = self._rows.beside(question, self._near[1])
+        if answer.status.usable and question.penalty.any():
+            kept = self.program.snapshot()
+            at = at._replace(points=self.program.points(x))
+            self.program.restore(kept)
+        self._near = question.iteration, at
+        return answer
 
     def _schedule(self, question: Question) -> Answer:
         if self._unplaced:

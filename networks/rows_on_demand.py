@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,13 @@ from subproblems import QPAgent
 
 MOST_ROUNDS, ROW_ACCURACY = 8, 1e-5
 """Of an answer beside the schedule: rounds at most; without own cost, the violation, per unit, that takes a row in."""
+
+
+class Beside(NamedTuple):
+    """Operating points and masks of rows, see `RowsOnDemand`."""
+
+    points: Any
+    masks: list[np.ndarray] | None
 
 
 class RowsOnDemand:
@@ -78,13 +85,17 @@ class RowsOnDemand:
         program.linearised(self._points)  # its limits
         self.agent.update(program.linearised(self._points, self.masks))
 
-    def beside(self, question: Question) -> tuple[Answer, np.ndarray | None]:
-        """An answer beside the schedule, and x, (n,), behind it: from its rows on, others are taken while the answer
-        breaks them. A bound holds with all rows, however many rounds there were; a schedule with all of them only."""
+    def beside(self, question: Question, at: Beside | None = None) -> tuple[Answer, np.ndarray | None, Beside]:
+        """An answer beside the schedule, x, (n,), behind it, and where it was given.
+
+        at: operating points, and the rows to begin with; by default those of the schedule. Others are taken while the
+        answer breaks them. A bound holds with all rows, however many rounds there were; a schedule with all of them
+        only.
+        """
         accuracy = question.accuracy if question.own_cost else ROW_ACCURACY
-        masks = self.masks
+        points, masks = at or Beside(self._points, self.masks)
         for left in reversed(range(MOST_ROUNDS)):
-            agent = QPAgent(self._program.linearised(self._points, masks), self._solver, self._shares_cost)
+            agent = QPAgent(self._program.linearised(points, masks), self._solver, self._shares_cost)
             agent.prepare(self._boundary)
             answer, x = agent.beside(question)
             if masks is None or x is None:
@@ -93,7 +104,7 @@ class RowsOnDemand:
             if missing is None:
                 break
             masks = missing if left > 1 else None
-        return answer, x
+        return answer, x, Beside(points, masks)
 
     def answer(self, question: Question) -> Answer:
         """Without a usable answer all rows are taken at once: what is unbounded may be bounded by a limit,

@@ -13,7 +13,7 @@ in a line; else the weights w are renewed a few times, which makes the conflict 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -143,6 +143,28 @@ def find_conflict(qp: QuadraticProgram) -> Conflict | None:
     if weight is None and not own.all():
         weight = _shortest(qp, np.ones_like(own))
     return None if weight is None else Conflict(qp, weight)
+
+
+def limits_that_hold(qp: QuadraticProgram, at: np.ndarray, price: np.ndarray, least_eur: float) -> np.ndarray | None:
+    """Find few rows that alone keep price . x at `least_eur`: multipliers per unit of their scale, (m,).
+
+    None where none are found in time.
+
+    Args:
+        at: (k,), the variables with a price. price: (k,), EUR per unit.
+    """
+    if not price.any():
+        return np.zeros(qp.l.size)
+    sizes = np.ones(at.size) if qp.variable_scale is None else qp.variable_scale[at]
+    asked = replace(
+        qp,
+        A=sp.vstack([qp.A, sp.csc_matrix((price, (np.zeros(at.size, dtype=int), at)), (1, qp.size))], format="csc"),
+        l=np.append(qp.l, -INFINITE),
+        u=np.append(qp.u, least_eur),
+        row_scale=np.append(_row_scale(qp), float(np.abs(price) @ sizes)),
+    )
+    weight = _multipliers(asked, np.ones(asked.l.size, dtype=bool), np.ones(asked.l.size))
+    return None if weight is None else weight[:-1] * _row_scale(qp)
 
 
 def _shortest(qp: QuadraticProgram, taken: np.ndarray) -> np.ndarray | None:
