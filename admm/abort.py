@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from admm.ending import FORWARDING_SECONDS, do_duties
-from admm.errors import AgentError, OutputError, TielineError, TransportError, one_line
+from admm.errors import AgentError, OutputError, TielineError, TransportError, one_line, write_line
 from admm.shared_memory import unlink_own
 
 if TYPE_CHECKING:
@@ -68,8 +67,7 @@ def _deaf_to_interrupts(deaf: bool) -> Iterator[None]:
 def abort(comm: Communicator, words: str, code: int) -> None:
     """Say why, and end every rank with this exit code; alone, do nothing."""
     if comm.Get_size() > 1:
-        sys.stderr.write(f"{words}\n")
-        sys.stderr.flush()
+        write_line(words)
         do_duties()
         unlink_own()
         time.sleep(FORWARDING_SECONDS)

@@ -10,8 +10,7 @@ import io
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
@@ -262,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(given: argparse.Namespace) -> int:
-    from admm.errors import OutputError, TielineError, one_line, say
+    from admm.errors import OutputError, TielineError, say, write_line
 
     if launched_under_mpi():
         WATCHDOG.watch(getattr(given, "deadline", DEADLINE_SECONDS), "the start of all ranks")
@@ -274,19 +273,20 @@ def _dispatch(given: argparse.Namespace) -> int:
         say(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("tieline: interrupted", file=sys.stderr)
+        write_line("tieline: interrupted")
         return 130
     except BrokenPipeError:  # whoever read the output has gone; the results are not complete
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the interpreter's last flush
         return BROKEN_PIPE
     except OSError as error:
-        return _unwritten(error, OutputError.exit_code, one_line)
+        return _unwritten(error, OutputError.exit_code)
 
 
-def _unwritten(error: OSError, code: int, one_line: Callable[[str], str]) -> int:
+def _unwritten(error: OSError, code: int) -> int:
     """What the file system does not take, the terminal's or a file's; its words are one line."""
-    with suppress(OSError):
-        where = error.filename or "standard output"
-        sys.stderr.write(f"tieline: {one_line(f'{where}: {error.strerror or error}')}; check the folder and the disk\n")
+    from admm.errors import one_line, write_line
+
+    where = error.filename or "standard output"
+    write_line(f"tieline: {one_line(f'{where}: {error.strerror or error}')}; check the folder and the disk")
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the interpreter's last flush
     return code

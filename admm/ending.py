@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+from admm.errors import write_line
 from admm.launch import launched_under_mpi, tell_launcher
 
 FORWARDING_SECONDS = 0.2
@@ -39,10 +40,8 @@ def do_duties() -> None:
 
 def leave(code: int, words: str = "") -> NoReturn:
     """End this process at once, whatever its threads do: say why, do the duties."""
-    with contextlib.suppress(OSError, ValueError):
-        if words:
-            sys.stderr.write(f"{words}\n")
-        sys.stderr.flush()
+    if words:
+        write_line(words)
     do_duties()
     with contextlib.suppress(Exception):
         sys.stdout.flush()

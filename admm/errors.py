@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 LONGEST_MESSAGE = 4000
 """Characters; a longer message loses its middle, as what to try stands at its end."""
@@ -29,11 +29,17 @@ class TielineError(Exception):
 
 
 def say(error: TielineError) -> None:
-    """Say it on standard error, once, and in one piece: other ranks write there, too."""
+    """Say it on standard error, once."""
     if not error.said:
-        sys.stderr.write(f"tieline: {error}\n")
-        sys.stderr.flush()
+        write_line(f"tieline: {error}")
     error.said = True
+
+
+def write_line(words: str) -> None:
+    """Write to standard error, in one piece: other ranks write there, too. Nobody may be left to read it."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{words}\n")
+        sys.stderr.flush()
 
 
 class InputError(TielineError, ValueError):

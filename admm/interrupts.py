@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from types import FrameType
 
 from admm.ending import leave
+from admm.errors import write_line
 from admm.launch import rank_in_environment
 
 ENDS = "ends after this iteration, with a checkpoint"
@@ -47,7 +47,7 @@ class Interrupts:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not self.asked and not self._quiet:
-            print(WORDS, file=sys.stderr, flush=True)
+            write_line(WORDS)
         self.asked = True
 
     def __exit__(self, *_: object) -> None:

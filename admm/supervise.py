@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from admm.errors import write_line
 from admm.shared_memory import remove_left_behind
 
 MARK = "TIELINE_LAUNCH"
@@ -134,8 +134,7 @@ def _exit_code(code: int) -> int:
 def _pass_on(child: subprocess.Popen[str], lines: deque[str]) -> None:
     for line in child.stderr:
         lines.append(line)
-        sys.stderr.write(line)
-        sys.stderr.flush()
+        write_line(line.removesuffix("\n"))  # who does not read it may not stop the launch
 
 
 def _wait(child: subprocess.Popen[str], mark: str, deadline_seconds: float) -> None:
@@ -202,4 +201,4 @@ def passing_on_signals() -> Iterator[tuple[list[subprocess.Popen[str]], list[int
 
 
 def say(words: str) -> None:
-    print(f"tieline: {words}", file=sys.stderr, flush=True)
+    write_line(f"tieline: {words}")

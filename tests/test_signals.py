@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from admm.abort import abort
+from admm.commands.common import lock_for
 from admm.progress import ProgressPrinter
 from tests.case_tools import ROOT_ENVIRONMENT
 from tests.conftest import find_mpirun
@@ -29,14 +31,16 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_case(tmp_path_factory.mktemp("case"))
 
 
-def start(*arguments: object, planted: Path | None = None, stdout: int = subprocess.PIPE) -> subprocess.Popen:
+def start(
+    *arguments: object, planted: Path | None = None, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
+) -> subprocess.Popen:
     paths = [str(planted)] if planted else []
     environment = {**ROOT_ENVIRONMENT, "PYTHONPATH": os.pathsep.join([*paths, ROOT_ENVIRONMENT["PYTHONPATH"]])}
     command = [sys.executable, "-m", "admm", *map(str, arguments)]
     return subprocess.Popen(
         command,
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         env=environment,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
@@ -119,6 +123,52 @@ def test_words_go_to_standard_error_beside_a_live_line_on_the_terminal(case: Pat
         "tieline: ends after this iteration, with a checkpoint (Ctrl-C again: at once)\n",
     )
     assert b"\x1b[" in b"".join(seen) and b"ends after" not in b"".join(seen)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_that_nobody_reads_its_words_keeps_no_run_from_its_checkpoint(
+    number: signal.Signals, case: Path, tmp_path: Path
+) -> None:
+    """As after `2>&1 | head`, or where the launcher has been killed."""
+    out, (reads, writes) = tmp_path / "out", os.pipe()
+    options = ("--tolerance", "1e-9", "--checkpoint-every", "1e-6")
+    with start("run", case, "--out", out, *options, stderr=writes) as job:
+        os.close(reads)
+        os.close(writes)
+        wait_for(lambda: (out / "checkpoint.h5").exists(), job)
+        job.send_signal(number)
+        job.communicate(timeout=120)
+    assert job.returncode == 130
+    assert json.loads((out / "summary.json").read_text())["status"] == "interrupted"
+
+
+class Aborted(BaseException):
+    pass
+
+
+class Unread(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+class TwoRanks:
+    """As much of a communicator as an abort needs."""
+
+    def Get_size(self) -> int:
+        return 2
+
+    def Abort(self, code: int) -> None:
+        raise Aborted(code)
+
+
+def test_an_abort_whose_words_nobody_reads_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open MPI's launcher has been killed: what it read is closed."""
+    with lock_for(tmp_path / "out") as lock:
+        lock.take()
+        monkeypatch.setattr(sys, "stderr", Unread())
+        with pytest.raises(Aborted, match="75"):
+            abort(TwoRanks(), "rank 0: gone", 75)
+        assert not lock.is_held()
 
 
 class Terminal(io.StringIO):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from admm.commands.common import (
     settings_of,
 )
 from admm.commands.market_stages import STAGES, DayRun, Stages
-from admm.errors import public_words
+from admm.errors import public_words, write_line
 from admm.folder_lock import FolderLock
 from admm.interrupts import ENDS, Interrupts
 from admm.output import OutputFolder, file_digest, run_id_of, versions
@@ -124,7 +123,7 @@ def _watch(
     def watch(progress: Progress) -> Status | None:
         interrupts.begun = True
         if transport.stopped_by is not None and not interrupts.asked:
-            print(f"tieline: rank {transport.stopped_by} was told to stop: {ENDS}", file=sys.stderr, flush=True)
+            write_line(f"tieline: rank {transport.stopped_by} was told to stop: {ENDS}")
         if interrupts.asked or transport.stopped_by is not None:
             return Status.INTERRUPTED
         return Status.STOPPED if ends is not None and time.monotonic() >= ends else None

@@ -40,7 +40,7 @@ from admm.commands.common import (
     settings_of,
 )
 from admm.commands.summary import finish_agents, run_summary
-from admm.errors import public_words
+from admm.errors import public_words, write_line
 from admm.folder_lock import LENT, FolderLock
 from admm.history import write_boundary
 from admm.initial import warm_start
@@ -216,7 +216,7 @@ def _drive(
             show(progress)
             interrupts.begun = True
             if transport.stopped_by is not None and not interrupts.asked:
-                print(f"tieline: rank {transport.stopped_by} was told to stop: {ENDS}", file=sys.stderr, flush=True)
+                write_line(f"tieline: rank {transport.stopped_by} was told to stop: {ENDS}")
             return Status.INTERRUPTED if interrupts.asked or transport.stopped_by is not None else None
 
         return solve(agents, case.couplings, replace(settings, callback=record), transport, kept)
