@@ -18,6 +18,7 @@ from admm import Agent, Coupling, InputError, Quantity
 from admm.couplings import Layout
 from admm.interfaces import Names
 from networks.base_load import check_base_load
+from networks.bus_hints import refuse_unknown_bus
 from networks.case_file import CaseFolder, open_case
 from networks.case_tables import AgentTable, DistributionTable, GasTable, HubTable, TransmissionTable
 from networks.distribution import Connection, DistributionAgent, DistributionModel, ReactiveSupport, Supply
@@ -196,38 +197,26 @@ class Case:
 
     def _check_buses(self) -> None:
         for hub in self.folder.gas_hubs:
-            nodes = tuple(node.name for node in self.gas_grids[hub.gas_network].nodes)
-            self._check_bus(f"agent '{hub.name}': gas_node", hub.gas_node, hub.gas_network, nodes)
+            gas = self.gas_grids[hub.gas_network]
+            nodes, where = tuple(node.name for node in gas.nodes), f"{self.folder.path}: agent '{hub.name}': gas_node"
+            refuse_unknown_bus(where, hub.gas_node, hub.gas_network, nodes, titles=gas.titles)
         for network in self.folder.gas:
             if not any(hub.gas_network == network.name for hub in self.folder.gas_hubs):
                 raise InputError(
                     f"{self.folder.path}: network '{network.name}' has no hub on it; add one, or remove it"
                 )
         for agent in self.table.agent:
-            feeder = self.feeders[agent.network]
-            self._check_bus(f"agent '{agent.name}': bus", agent.bus, agent.network, feeder.bus_names, feeder.left_out)
+            self._check_feeder_bus(f"agent '{agent.name}': bus", agent.bus, agent.network)
         for network in self.folder.supplied:
-            what, grid = f"network '{network.name}': upstream_bus", self.grids[network.upstream]
-            self._check_bus(what, network.upstream_bus, network.upstream, grid.bus_names)
+            where, grid = f"{self.folder.path}: network '{network.name}': upstream_bus", self.grids[network.upstream]
+            refuse_unknown_bus(where, network.upstream_bus, network.upstream, grid.bus_names, titles=grid.titles)
         for network in self.folder.distribution:
-            what, feeder = f"network '{network.name}': reactive_support: bus", self.feeders[network.name]
             for support in network.reactive_support:
-                self._check_bus(what, support.bus, network.name, feeder.bus_names, feeder.left_out)
+                self._check_feeder_bus(f"network '{network.name}': reactive_support: bus", support.bus, network.name)
 
-    def _check_bus(
-        self, what: str, bus: int | str, network: str, known: tuple[str, ...], left_out: Mapping[str, str] | None = None
-    ) -> None:
-        """Raise InputError for a bus that is not in the network. left_out: {bus of its source: why it is not}."""
-        if str(bus) in (left_out or {}):
-            raise InputError(
-                f"{self.folder.path}: {what} = {bus!r} of network '{network}' {left_out[str(bus)]}, so it is "
-                "left out: name another bus, or bring it into the feeder"
-            )
-        if str(bus) not in known:
-            raise InputError(
-                f"{self.folder.path}: {what} = {bus!r} is no bus of network '{network}'; "
-                f"its buses are {known[0]} to {known[-1]}"
-            )
+    def _check_feeder_bus(self, what: str, bus: int | str, network: str) -> None:
+        feeder, where = self.feeders[network], f"{self.folder.path}: {what}"
+        refuse_unknown_bus(where, bus, network, feeder.bus_names, feeder.left_out, feeder.titles)
 
     # ---------------------------------------------------------------- agents
 

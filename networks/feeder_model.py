@@ -39,7 +39,7 @@ class Feeder:
     source's own.
     currents: which currents i_max_pu limits. aliases: {another name of a node: its name}.
     notes: what was left out or merged when the feeder was read, one sentence each.
-    left_out: {bus of the source that is no node: why}.
+    left_out: {bus of the source that is no node: why}. titles: {bus of the source: the name that it has there}.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Feeder:
     aliases: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         nodes, branches = len(self.nodes), len(self.branches)

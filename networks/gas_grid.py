@@ -6,8 +6,8 @@ is above the ambient pressure at the node's height; p in equations is absolute.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -124,7 +124,10 @@ MAY_BE_INFINITE = ("max_flow_mw",)
 
 @dataclass(frozen=True)
 class GasGrid:
-    """Tables, checked. Arrays over nodes, pipes, gates and compressors are in the tables' order."""
+    """Tables, checked. Arrays over nodes, pipes, gates and compressors are in the tables' order.
+
+    titles: {node: the name that its source gives it}.
+    """
 
     name: str
     nodes: tuple[GasNode, ...]
@@ -132,6 +135,7 @@ class GasGrid:
     gates: tuple[GasGate, ...]
     compressors: tuple[GasCompressor, ...] = ()
     gas: GasProperties = GasProperties()
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key in ("nodes", "pipes", "gates", "compressors"):
@@ -149,10 +153,10 @@ class GasGrid:
         return InputError(f"gas grid '{self.name}': {found}, {expected}; {hint}")
 
     def _check_gas(self) -> None:
-        for field in fields(GasProperties):
-            value = getattr(self.gas, field.name)
-            if not np.isfinite(value) or (value <= 0 and field.name != "compressibility_per_bar"):
-                raise self._error(f"{field.name} is {value!r}", "expected a number above 0", "leave it out for H gas")
+        for one in fields(GasProperties):
+            value = getattr(self.gas, one.name)
+            if not np.isfinite(value) or (value <= 0 and one.name != "compressibility_per_bar"):
+                raise self._error(f"{one.name} is {value!r}", "expected a number above 0", "leave it out for H gas")
 
     def _check_table(self, what: str, rows: Sequence[Row]) -> None:
         seen: set[str] = set()
@@ -161,8 +165,8 @@ class GasGrid:
                 raise self._error(f"two {what}s are called '{row.name}'", "expected unique names", "rename one of them")
             seen.add(row.name)
             self._check_ends(what, row)
-            for field in fields(row):
-                self._check_number(what, row, field.name)
+            for one in fields(row):
+                self._check_number(what, row, one.name)
             if isinstance(row, GasPipe):
                 self._check_wall(row)
 

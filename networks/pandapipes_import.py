@@ -214,7 +214,9 @@ class _Import:
         gates, compressors = tuple(self._gates()), tuple(self._compressors())
         name = self.path.stem
         try:
-            return GasGrid(name, tuple(self._nodes(gates)), tuple(self._pipes()), gates, compressors, self.gas)
+            nodes, pipes = tuple(self._nodes(gates)), tuple(self._pipes())
+            titles = {str(i): str(row["name"]) for i, row in self.junctions.items() if row.get("name")}
+            return GasGrid(name, nodes, pipes, gates, compressors, self.gas, titles)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from None
 

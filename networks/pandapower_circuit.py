@@ -10,13 +10,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from admm import InputError
 from networks.pandapower_columns import WHOSE, Elements, is_empty
-from networks.pandapower_taps import check_taps, ignored_taps, refuse_phase_shift
+from networks.pandapower_taps import PREFIXES, check_shunt_steps, check_taps, ignored_taps, refuse_phase_shift
+from networks.pandapower_types import check_types
+from networks.pandapower_unconverted import why_unconverted
 
 NEEDED = {
     "line": ("r_ohm_per_km", "x_ohm_per_km", "length_km", "c_nf_per_km", "g_us_per_km"),
@@ -34,9 +37,19 @@ ABOVE_0 = {
     "bus": ("vn_kv",),
     "line": ("parallel",),
     "trafo": ("sn_mva", "vn_hv_kv", "vn_lv_kv", "vk_percent", "parallel"),
-    "trafo3w": ("sn_hv_mva", "sn_mv_mva", "sn_lv_mva", "vn_hv_kv", "vn_mv_kv", "vn_lv_kv"),
+    "trafo3w": (
+        *("sn_hv_mva", "sn_mv_mva", "sn_lv_mva", "vn_hv_kv", "vn_mv_kv", "vn_lv_kv"),
+        *("vk_hv_percent", "vk_mv_percent", "vk_lv_percent"),
+    ),
     "impedance": ("sn_mva",),
 }
+AT_LEAST_0 = {
+    "line": ("r_ohm_per_km", "x_ohm_per_km", "length_km"),
+    "trafo": ("vkr_percent",),
+    "trafo3w": ("vkr_hv_percent", "vkr_mv_percent", "vkr_lv_percent"),
+}
+MOST_PARALLEL = 1000
+"""Equal lines or transformers in one element beyond which their number is a mistake."""
 ENDS = {
     "line": ("from_bus", "to_bus"),
     "trafo": ("hv_bus", "lv_bus"),
@@ -45,7 +58,10 @@ ENDS = {
 }
 SWITCHED = {"l": "line", "t": "trafo", "t3": "trafo3w"}
 AT_BUS = ("shunt", "ward", "ext_grid", "gen", "load", "sgen", "storage", "motor", "asymmetric_load", "asymmetric_sgen")
+SWITCH_COLUMNS = ("bus", "et", "element", "closed", "z_ohm")
 SIDES = ("hv", "mv", "lv")
+LEAKAGE = ("leakage_resistance_ratio_hv", "leakage_reactance_ratio_hv")
+"""Columns that need not be there, but mean nothing where they are empty."""
 FLAGS = (
     *("in_service", "slack", "tap_dependency_table", "tap_at_star_point", "step_dependency_table"),
     *("tap_phase_shifter", "tap2_phase_shifter"),
@@ -86,7 +102,10 @@ class Circuit:
 
 def checked_tables(net: Any) -> dict[str, Elements]:
     """The elements in service of every table. Raise InputError for cells that are empty or refer to nothing."""
+    check_types(net)
     tables = {name: Elements(net, name) for name in ("bus", *ENDS, *AT_BUS)}
+    for elements in tables.values():
+        elements.require("in_service", "True and False")
     _check_numbers(tables)
     known = {int(index) for index in net.bus.index}
     for name, columns in {**ENDS, **dict.fromkeys(AT_BUS, ("bus",))}.items():
@@ -95,6 +114,7 @@ def checked_tables(net: Any) -> dict[str, Elements]:
     _check_switches(net, known)
     for name in ("trafo", "trafo3w"):
         check_taps(net, tables[name])
+    check_shunt_steps(net, tables["shunt"])
     return tables
 
 
@@ -111,28 +131,46 @@ def _check_numbers(tables: dict[str, Elements]) -> None:
     for name, columns in ABOVE_0.items():
         for column in columns:
             tables[name].above_0(column)
-    tables["shunt"].numbers("vn_kv", default=1.0)
-    if tables["ext_grid"].has("va_degree"):
-        tables["ext_grid"].numbers("va_degree")
+    tables["shunt"].above_0("vn_kv", default=1.0)
+    tables["ext_grid"].numbers("va_degree")
+    tables["trafo"].above_0("df", 1.0)
     for name in ("trafo", "trafo3w"):
-        for column in ("tap_pos", "tap_neutral", "tap_step_percent", "tap_step_degree"):
-            tables[name].numbers(column, default=np.nan)
-    for name, columns in (("line", ("r_ohm_per_km", "x_ohm_per_km", "length_km")), ("trafo", ("vkr_percent",))):
+        for column in product(PREFIXES, ("pos", "neutral", "step_percent", "step_degree")):
+            tables[name].numbers("_".join(column), default=np.nan)
+        for column in filter(tables[name].has, LEAKAGE):
+            tables[name].numbers(column)
+    for name, columns in AT_LEAST_0.items():
         for column in columns:
-            for index, number in zip(tables[name].index, tables[name].numbers(column), strict=True):
-                if number < 0:
-                    raise InputError(f"{WHOSE}: {name} {index}: {column} is {number:g}, expected at least 0")
-    trafos = tables["trafo"]
-    pairs = trafos.numbers("vk_percent"), trafos.numbers("vkr_percent")
-    for index, vk, vkr in zip(trafos.index, *pairs, strict=True):
+            _check_range(tables[name], column, 0.0, np.inf)
+    for name in ("line", "trafo"):
+        _check_range(tables[name], "parallel", 0.0, MOST_PARALLEL)
+    _check_range(tables["motor"], "cos_phi", 0.0, 1.0)
+    for name, sides in (("trafo", ("",)), ("trafo3w", ("hv_", "mv_", "lv_"))):
+        for side in sides:
+            _check_short_circuit(tables[name], f"vk_{side}percent", f"vkr_{side}percent")
+
+
+def _check_range(elements: Elements, column: str, least: float, most: float) -> None:
+    for index, number in zip(elements.index, elements.numbers(column), strict=True):
+        if not least <= number <= most:
+            expected = f"at least {least:g}" if most == np.inf else f"{least:g} to {most:g}"
+            raise InputError(f"{WHOSE}: {elements.name} {index}: {column} is {number:g}, expected {expected}")
+
+
+def _check_short_circuit(trafos: Elements, whole: str, real: str) -> None:
+    """Refuse a resistance above the impedance, which leaves no reactance."""
+    rows = zip(trafos.index, trafos.numbers(whole), trafos.numbers(real), strict=True)
+    for index, vk, vkr in rows:
         if vkr > vk:
-            raise InputError(f"{WHOSE}: trafo {index}: vkr_percent is {vkr:g}, expected at most vk_percent {vk:g}")
+            raise InputError(f"{WHOSE}: {trafos.name} {index}: {real} is {vkr:g}, expected at most {whole} {vk:g}")
 
 
 def _check_switches(net: Any, known: set[int]) -> None:
     switches = Elements(net, "switch")
     switches.buses("bus", known)
-    columns = [switches.cells(key) for key in ("bus", "et", "element", "closed", "z_ohm")]
+    for key in SWITCH_COLUMNS:
+        switches.require(key, "those of pandapower")
+    columns = [switches.cells(key) for key in SWITCH_COLUMNS]
     for index, bus, kind, element, closed, impedance in zip(switches.index, *columns, strict=True):
         where = f"{WHOSE}: switch {index}"
         if is_empty(closed) or closed not in (True, False):
@@ -142,7 +180,7 @@ def _check_switches(net: Any, known: set[int]) -> None:
                 raise InputError(f"{where}: element is {element!r}, which is no bus")
             if is_empty(impedance) or not float(impedance) >= 0:
                 raise InputError(f"{where}: z_ohm is {impedance!r}, expected a number of at least 0")
-        elif kind not in SWITCHED:
+        elif kind not in list(SWITCHED):  # whatever it is, hashable or not
             raise InputError(f"{where}: et is {kind!r}, expected 'b', 'l', 't' or 't3'")
         elif element not in net[SWITCHED[kind]].index:
             raise InputError(f"{where}: element is {element!r}, which is no {SWITCHED[kind]}")
@@ -181,7 +219,8 @@ def _in_service(net: Any, tables: dict[str, Elements]) -> Any:
     rows = zip(of_branch, net.switch["element"], strict=True)
     mine = [name not in ENDS or at in tables[name].frame.index for name, at in rows]
     switches = net.switch[np.array(mine, dtype=bool)]
-    kept["switch"] = switches.assign(closed=switches["closed"].astype(bool), z_ohm=switches["z_ohm"].astype(float))
+    types = {"bus": np.int64, "element": np.int64, "closed": bool, "z_ohm": float}
+    kept["switch"] = switches.assign(**{key: switches[key].astype(kind) for key, kind in types.items()})
     return kept
 
 
@@ -213,10 +252,7 @@ def _converted(net: Any, notes: list[str]) -> Circuit:
     except InputError:
         raise
     except Exception as error:
-        words = f"{error}".rstrip(".") if isinstance(error, UserWarning) else f"{type(error).__name__}: {error}"
-        raise InputError(
-            f"{WHOSE}: pandapower cannot convert it ({words}); check it with pandapower.diagnostic"
-        ) from None
+        raise why_unconverted(net, error) from None
     rows, alive = ppc["branch"], ppc["bus"].shape[0]
     lookup = net["_pd2ppc_lookups"]["bus"]
     node = {int(bus): int(lookup[bus]) for bus in net.bus.index if net.bus.at[bus, "in_service"]}
@@ -226,7 +262,8 @@ def _converted(net: Any, notes: list[str]) -> Circuit:
     extra = {key: np.real(np.broadcast_to(ppc.get(f"branch_{key}", 0.0), len(rows))) for key in EXTRA}
     if np.any(extra["r_asym"]) or np.any(extra["x_asym"]):
         at = int(np.argmax((extra["r_asym"] != 0) | (extra["x_asym"] != 0)))
-        raise InputError(f"{WHOSE}: {sources[at][0]} has another impedance in each direction, expected rft_pu = rtf_pu")
+        expected = "expected rft_pu = rtf_pu and xft_pu = xtf_pu"
+        raise InputError(f"{WHOSE}: {sources[at][0]} has another impedance in each direction, {expected}")
     from_shunt = extra["g"] + 1j * np.real(rows[:, BR_B])
     ends = np.real(rows[:, [F_BUS, T_BUS]]).astype(int)
     tap = np.real(rows[:, TAP])
@@ -241,7 +278,7 @@ def _converted(net: Any, notes: list[str]) -> Circuit:
         np.stack([from_shunt, from_shunt + extra["g_asym"] + 1j * extra["b_asym"]], axis=1) / 2,
         np.where(tap == 0, 1.0, tap),
         np.real(rows[:, SHIFT]),
-        _inner(net, node, ends, sources),
+        {at: name for at, name in _inner(net, node, ends, sources).items() if 0 <= at < alive},
         notes,
     )
     _refuse_ratios(net, found)
@@ -281,7 +318,7 @@ def _refuse_ratios(net: Any, found: Circuit) -> None:
         if not 1 / SENSIBLE_RATIO < ratio < SENSIBLE_RATIO:
             raise InputError(
                 f"{WHOSE}: {name} has {ratio:.3g} times the ratio of its buses' vn_kv, expected about 1; "
-                "check its rated voltages, tap_pos, tap_neutral and tap_step_percent"
+                "check its rated voltages (vn_hv_kv, vn_lv_kv), tap_pos, tap_neutral and tap_step_percent"
             )
     nominal = {"trafo": "shift_degree", "trafo3w mv": "shift_mv_degree", "trafo3w lv": "shift_lv_degree"}
     for name, table, element, shift in zip(found.names, found.table, found.element, found.shift_degree, strict=True):

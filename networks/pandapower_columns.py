@@ -54,6 +54,11 @@ class Elements:
     def __len__(self) -> int:
         return len(self.index)
 
+    def require(self, column: str, expected: str) -> None:
+        """Raise InputError where there are elements but not the column."""
+        if len(self) and not self.has(column):
+            raise InputError(f"{WHOSE}: {self.name} has no column {column}, expected one of {expected}")
+
     def has(self, column: str) -> bool:
         """Say whether the table has the column."""
         return self.frame is not None and column in self.frame.columns
@@ -64,8 +69,8 @@ class Elements:
 
     def numbers(self, column: str, default: float | None = None) -> np.ndarray:
         """The column as finite numbers. default: for empty cells and a missing column, which are refused without."""
-        if not self.has(column) and default is None and len(self):
-            raise InputError(f"{WHOSE}: {self.name} has no column {column}, expected one of numbers")
+        if default is None:
+            self.require(column, "numbers")
         return np.array([self._number(*one, column, default) for one in zip(self.index, self.cells(column))])  # noqa: B905
 
     def _number(self, index: Any, cell: Any, column: str, default: float | None) -> float:
@@ -92,11 +97,10 @@ class Elements:
 
     def buses(self, column: str, known: set[int]) -> list[int]:
         """The column as indices of buses, which must exist."""
-        if not self.has(column) and len(self):
-            raise InputError(f"{WHOSE}: {self.name} has no column {column}, expected one of buses")
+        self.require(column, "buses")
         found = []
         for index, cell in zip(self.index, self.cells(column), strict=True):
-            if is_empty(cell) or isinstance(cell, (list, dict)) or cell not in known:
+            if is_empty(cell) or isinstance(cell, (list, dict, bool, np.bool_)) or cell not in known:
                 what = "is empty" if is_empty(cell) else f"is {cell!r}, which is no bus"
                 raise InputError(f"{WHOSE}: {self.name} {index}: {column} {what}, expected the index of a bus")
             found.append(int(cell))

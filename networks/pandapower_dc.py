@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 
 from admm import InputError
+from networks.pandapower_columns import Elements
 from networks.pandapower_tables import NO_RATING_KA, active, value
+from networks.pandapower_taps import check_shunt_steps, check_taps
+from networks.pandapower_types import check_types
+from networks.pandapower_unconverted import why_unconverted
 from networks.transmission_grid import BASE_MVA, TransmissionBranch
 
 REFUSED = (
@@ -110,6 +114,10 @@ def _refuse(net: Any) -> None:
         if "in_service" in elements.columns and elements["in_service"].isna().any():
             index = elements.index[elements["in_service"].isna()][0]
             raise InputError(f"pandapower network: {table} {index}: in_service is empty, expected True or False")
+    check_types(net)
+    for table in ("trafo", "trafo3w"):
+        check_taps(net, Elements(net, table))
+    check_shunt_steps(net, Elements(net, "shunt"))
     for index, row in active(net, "line"):
         if value(row, "x_ohm_per_km", 1.0) * value(row, "length_km", 1.0) == 0:
             raise InputError(
@@ -147,11 +155,7 @@ def _solved(net: Any) -> Any:
     try:
         pandapower.rundcpp(work)
     except Exception as error:
-        words = " ".join(str(error).split())[:120]
-        raise InputError(
-            f"pandapower network: pandapower's own DC power flow fails ({type(error).__name__}: {words}); "
-            "check it with pandapower.diagnostic"
-        ) from None
+        raise why_unconverted(work, error, "pandapower's own DC power flow fails") from None
     return work
 
 

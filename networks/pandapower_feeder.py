@@ -24,12 +24,13 @@ from networks.pandapower_columns import WHOSE, Elements, is_empty
 from networks.pandapower_powers import Power, check_shares, powers
 from networks.pandapower_ratings import end_limits_ka
 from networks.pandapower_refusals import refuse_elements
-from networks.pandapower_tables import explained, open_network
+from networks.pandapower_tables import bus_titles, explained, open_network
 from networks.radial import listed
 
 NO_LIMIT_PU = 2.0
 NO_VOLTAGE_PU = 10.0
 """Upper limits from here on are not per unit, but kV or percent."""
+LEAST_SOURCE_PU, MOST_SOURCE_PU = 0.5, 1.5
 SAME = 1e-9
 """Relative difference of voltages that parallel transformers may have before a current circulates."""
 
@@ -68,7 +69,7 @@ def feeder_from_pandapower(source: Any) -> Feeder:
         aliases,
         [*found.notes, *_left_out(net, found, consumption), *_other_notes(net, found)],
     )
-    return replace(feeder, left_out=_unsupplied(net, found))
+    return replace(feeder, left_out=_unsupplied(net, found), titles=bus_titles(net))
 
 
 def _refuse_lone_root(found: Circuit, root: int) -> None:
@@ -108,7 +109,12 @@ def _sources(tables: dict[str, Elements]) -> list[Source]:
 
 def _holding(elements: Elements) -> list[Source]:
     rows = zip(elements.named(), elements.cells("bus"), elements.above_0("vm_pu"), strict=True)
-    return [Source(name, int(bus), float(voltage)) for name, bus, voltage in rows]
+    found = [Source(name, int(bus), float(voltage)) for name, bus, voltage in rows]
+    for one in found:
+        if not LEAST_SOURCE_PU <= one.vm_pu <= MOST_SOURCE_PU:
+            expected = f"expected about 1 ({LEAST_SOURCE_PU} to {MOST_SOURCE_PU})"
+            raise InputError(f"{WHOSE}: {one.name}: vm_pu is {one.vm_pu:g}, {expected}: per unit of its bus's vn_kv")
+    return found
 
 
 def _root(sources: list[Source], gens: Elements, found: Circuit) -> tuple[int, float]:
@@ -188,7 +194,7 @@ def _nodes(
     net: Any, found: Circuit, names: dict[int, str], base_kv: np.ndarray, consumption: list[Power]
 ) -> dict[int, FeederNode]:
     """Every node with its consumption and the tightest limits of its buses."""
-    sums = {key: np.zeros(len(names), dtype=complex) for key in ("load", "sgen", "constant", "z_load")}
+    sums = {key: np.zeros(found.vn_kv.size, dtype=complex) for key in ("load", "sgen", "constant", "z_load")}
     for one in consumption:
         if one.bus in found.node:
             sums[one.kind][found.node[one.bus]] += one.mva - one.z_mva

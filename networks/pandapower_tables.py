@@ -19,6 +19,7 @@ import numpy as np
 
 from admm import InputError
 from networks.matpower_import import network_from_matpower
+from networks.pandapower_columns import is_empty
 from networks.source_files import ELECTRIC, is_matpower, read_json, refuse_content, refuse_foreign
 from subproblems.devices.sizes import SENSIBLE, is_sensible
 
@@ -152,6 +153,12 @@ def active(net: Any, table: str) -> Iterator[tuple[int, Any]]:
     for index, row in elements.iterrows():
         if bool(row.get("in_service", True)):
             yield index, row
+
+
+def bus_titles(net: Any) -> dict[str, str]:
+    """{index of a bus: its name}, without buses that have none."""
+    names = net.bus["name"].items() if "name" in net.bus else ()
+    return {str(index): str(name) for index, name in names if not is_empty(name)}
 
 
 def refuse_unknown(net: Any) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from admm import InputError
 from networks.pandapower_dc import DcNetwork, dc_network
-from networks.pandapower_tables import active, explained, open_network, value
+from networks.pandapower_tables import active, bus_titles, explained, open_network, value
 from networks.transmission_grid import RAMP_SHARE_PER_HOUR, Generator, TransmissionGrid
 
 NOT_A_LIMIT_MW = 1e5
@@ -44,6 +44,7 @@ def transmission_from_pandapower(source: Any, ramp_share_per_hour: float = RAMP_
         constant_cost_eur_per_hour=constant,
         aliases={str(bus): node for bus, node in found.node_of.items() if str(bus) != node},
         notes=_notes(net, found),
+        titles=bus_titles(net),
     )
 
 

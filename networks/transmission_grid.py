@@ -71,7 +71,8 @@ class TransmissionGrid:
 
     load_mw, sgen_mw, constant_mw: (buses,), base case, consumption positive: of loads; of static generators and others
     that nobody moves, negative where they generate; of what changes with no profile, such as shunts.
-    aliases: {other name of a bus: its name}. notes: lines that a user should see.
+    aliases: {other name of a bus: its name}. notes: lines that a user should see. titles: {bus of the source: the name
+    that it has there}.
     """
 
     name: str
@@ -85,6 +86,7 @@ class TransmissionGrid:
     constant_mw: np.ndarray | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key in ("buses", "branches", "generators"):

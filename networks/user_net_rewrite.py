@@ -15,7 +15,7 @@ from networks.feeder_model import LEAST_IMPEDANCE_PU
 from networks.pandapower_circuit import AT_BUS, ENDS, FLAGS, TEXTS
 from networks.pandapower_columns import is_empty
 
-BUS_COLUMNS = {"bus", *(column for columns in ENDS.values() for column in columns)}
+BUS_COLUMNS = {"bus", "element", *(column for columns in ENDS.values() for column in columns)}
 
 
 SHARES = tuple(f"const_{law}_{of}_percent" for law in "zi" for of in "pq")
