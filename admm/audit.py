@@ -41,7 +41,7 @@ MOST_RANKS = 1_000_000
 
 @dataclass
 class Told:
-    """What one agent told and was told, over the run. numbers, shared: by field of its answers."""
+    """Counts what one agent told and was told, over the run. numbers: by field of its answers."""
 
     rank: int = 0
     entries: int = 0
@@ -57,7 +57,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch of a run. firsts: first line of each of its ranks; has_result: None if rank 0 did not end.
+    """Holds one launch of a run. firsts: first line of each of its ranks; has_result: None if rank 0 did not end.
 
     goes_on: of a launch that goes on, after what, and where the launch that saved it was then; empty without.
     """
@@ -73,16 +73,16 @@ class Launch:
 
     @property
     def missing(self) -> list[int]:
-        """Ranks whose files are not here: they are where those ranks ran."""
+        """List ranks whose files are not here: they are where those ranks ran."""
         return sorted(set(range(self.ranks)) - {first["rank"] for first in self.firsts})
 
     @property
     def crossed(self) -> list[dict[str, Any]]:
-        """Messages between ranks; in one process all that would be."""
+        """Give the messages between ranks; in one process all that would be."""
         return [line for line in self.lines if self.ranks == 1 or line["source"] != line["target"]]
 
     def bytes_until(self, place: tuple[int, int] | None = None) -> int:
-        """Of messages that crossed until the result, or until after an exchange: (its coordination, its number).
+        """Count what crossed until the result, or until after an exchange: (its coordination, its number).
 
         What ranks of a market tell each other between coordinations, and before they go on with it, is not in it.
         """
@@ -98,7 +98,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Transcripts:
-    """What is in the files of an audit folder: all launches of a run, in their order; mostly one."""
+    """Holds what is in the files of an audit folder: all launches of a run, in their order; mostly one."""
 
     launches: tuple[Launch, ...]
 
@@ -124,12 +124,12 @@ class Transcripts:
 
 
 def audit_words(folder: str | Path) -> str:
-    """What `tieline audit` prints of an output folder. Raises InputError: there is no transcript, or it is damaged."""
+    """Return what `tieline audit` prints of a folder. Raises InputError: there is no transcript, or it is damaged."""
     return audited(folder)[0]
 
 
 def audited(folder: str | Path) -> tuple[str, bool]:
-    """The words of `audit_words`, and whether the sums are those that the run counted, as far as it can be said."""
+    """Return the same, and whether the sums are those that the run counted, as far as it can be said."""
     found = read_transcripts(folder)
     sums, same = _sums(Path(folder), found)
     agents = told_by_agent(found.lines)
@@ -150,7 +150,7 @@ def audited(folder: str | Path) -> tuple[str, bool]:
 
 
 def read_transcripts(folder: str | Path) -> Transcripts:
-    """Every rank's lines, each checked."""
+    """Read every rank's lines, and check each."""
     paths = sorted(Path(folder, FOLDER).glob(FILES))
     if not paths:
         where = Path(folder, FOLDER)
@@ -164,14 +164,14 @@ def read_transcripts(folder: str | Path) -> Transcripts:
 
 
 def _parts(lines: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """The lines of each launch in one file."""
+    """Cut the lines of one file into launches."""
     starts = [at for at, line in enumerate(lines) if "tieline_audit" in line]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         yield lines[start:end]
 
 
 def _order(parts: Mapping[str, list[list[dict[str, Any]]]]) -> list[str]:
-    """Launches as the driving rank's file has them, those that are only in others before."""
+    """Order launches as the driving rank's file has them, those that are only in others before."""
     driving = [name for name, files in parts.items() if any(part[0]["rank"] == 0 for part in files)]
     return [*(name for name in parts if name not in driving), *driving]
 
@@ -202,7 +202,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _with_ends(lines: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A rank's messages, each with `after`: whether it is part of the end of a run, or comes after it."""
+    """Give a rank's messages, each with `after`: whether it is part of the end of a run, or comes after it."""
     after = False
     for line in (line for line in lines if "end" not in line and "goes_on" not in line):
         after = line["kind"] == Kind.STOP.name or (after and line["kind"] != Kind.HELLO.name)
@@ -219,7 +219,7 @@ def _check_first(line: dict[str, Any]) -> None:
 
 
 def _check(line: dict[str, Any]) -> None:
-    """A message is its header, its fields and its text, and nothing else."""
+    """Raise unless a message is its header, its fields and its text, and nothing else."""
     if "end" in line:
         line["has_result"] = bool(line["has_result"])
         return
@@ -250,7 +250,7 @@ def _check(line: dict[str, Any]) -> None:
 
 
 def told_by_agent(lines: Sequence[dict[str, Any]]) -> dict[str, Told]:
-    """What each agent told and was told."""
+    """Sum up what each agent told and was told."""
     found: dict[str, Told] = {}
     for line in (line for line in lines if line["agent"] is not None):
         agent = found.setdefault(line["agent"], Told())
@@ -291,7 +291,7 @@ def _headline(folder: str | Path, found: Transcripts) -> list[str]:
 
 
 def _step(goes_on: Mapping[str, Any]) -> str:
-    """After what a launch goes on, in words."""
+    """Say after what a launch goes on."""
     return goes_on.get("step") or f"iteration {goes_on['iteration']}"
 
 
@@ -310,7 +310,7 @@ def _table(agents: dict[str, Told]) -> list[str]:
 
 
 def _fields(agents: dict[str, Told]) -> list[str]:
-    """Every field of the answers, with how many of them say something."""
+    """List every field of the answers, with how many of them say something."""
     numbers = sum((agent.numbers for agent in agents.values()), Counter())
     answers = sum(agent.answers for agent in agents.values())
     told = {"cost_eur": sum(a.costs for a in agents.values()), "bound_eur": sum(a.bounds for a in agents.values())}
@@ -323,7 +323,7 @@ def _fields(agents: dict[str, Told]) -> list[str]:
 
 
 def _ranks(lines: Sequence[dict[str, Any]]) -> list[str]:
-    """What ranks send that is about no single agent: at the start and at the end."""
+    """List what ranks send that is about no single agent: at the start and at the end."""
     apart = [line for line in lines if line["agent"] is None]
     if not apart:
         return []
@@ -338,7 +338,7 @@ def _ranks(lines: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _besides(line: dict[str, Any]) -> str:
-    """What a message about no single agent is."""
+    """Say what a message about no single agent is."""
     kind, about = line["kind"], line.get("text_is")
     if kind == Kind.HELLO.name:
         return "which agents it owns and a fingerprint of the couplings" if about else "start"
@@ -356,7 +356,7 @@ def _besides(line: dict[str, Any]) -> str:
 
 
 def _texts(agents: dict[str, Told], lines: Sequence[dict[str, Any]]) -> list[str]:
-    """Reasons and errors word for word: they name the constraints in conflict."""
+    """Quote reasons and errors word for word: they name the constraints in conflict."""
     found = [f"  {name}: {text} ({count} times)" for name, a in agents.items() for text, count in a.texts.items()]
     apart = [line for line in lines if line["agent"] is None and line.get("text_is") == "error"]
     found += [f"  rank {line['source']}: {line['text']}" for line in apart]
@@ -364,7 +364,7 @@ def _texts(agents: dict[str, Told], lines: Sequence[dict[str, Any]]) -> list[str
 
 
 def _sums(folder: Path, found: Transcripts) -> tuple[list[str], bool]:
-    """All messages in bytes, against what the run counted until its result; and whether they agree."""
+    """Add up all messages in bytes, against what the run counted until its result; say whether they agree."""
     crossed = [line for launch in found.launches for line in launch.crossed]
     total = sum(line["bytes"] for line in crossed)
     lines = [f"sum: {len(crossed)} messages, {total} bytes, each its header, its fields and its text"]
@@ -387,7 +387,7 @@ def _sums(folder: Path, found: Transcripts) -> tuple[list[str], bool]:
 
 
 def _before(launches: Sequence[Launch], last: Launch) -> tuple[int, int]:
-    """Bytes that launches before sent until the last one went on from there, and those of launches without --audit."""
+    """Count what launches before sent until the last one went on from there, and what those without --audit sent."""
     written, at, rest = 0, last, list(launches[: launches.index(last)])
     while at.goes_on:
         former = next((one for one in rest if one.firsts[0].get("launch", "") == at.goes_on["launch"]), None)
@@ -399,7 +399,7 @@ def _before(launches: Sequence[Launch], last: Launch) -> tuple[int, int]:
 
 
 def _bytes_exchanged(folder: Path) -> int | None:
-    """As the run's summary says; None where there is none."""
+    """Read what the run's summary says; None where there is none."""
     try:
         found = json.loads((folder / SUMMARY).read_text(encoding="utf-8")).get("bytes_exchanged")
     except (OSError, ValueError, AttributeError):

@@ -35,28 +35,28 @@ class _Parser(argparse.ArgumentParser):
 
 
 def whole_number(text: str) -> int:
-    """A whole number of at least 1."""
+    """Read a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"is '{text}', expected a whole number of at least 1")
     return int(text)
 
 
 def natural_number(text: str) -> int:
-    """A whole number of at least 0."""
+    """Read a whole number of at least 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"is '{text}', expected a whole number of at least 0")
     return int(text)
 
 
 def any_whole_number(text: str) -> int:
-    """A whole number, negative ones included."""
+    """Read a whole number, negative ones included."""
     if not text.removeprefix("-").isdecimal():
         raise argparse.ArgumentTypeError(f"is '{text}', expected a whole number")
     return int(text)
 
 
 def positive_number(text: str) -> float:
-    """A finite number above 0."""
+    """Read a finite number above 0."""
     try:
         number = float(text)
     except ValueError:
@@ -67,7 +67,7 @@ def positive_number(text: str) -> float:
 
 
 def some_name(text: str) -> str:
-    """Of a case, folder or file; an empty one comes from a shell variable that is not set."""
+    """Read a name of a case, folder or file; an empty one comes from a shell variable that is not set."""
     if not text:
         raise argparse.ArgumentTypeError("is empty, expected a name")
     return text
@@ -144,7 +144,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_survival(run: argparse.ArgumentParser) -> None:
-    """Of a run that is ended or loses a rank."""
+    """Add what is of a run that is ended or loses a rank."""
     run.add_argument(
         "--time-limit", type=positive_number, metavar="SECONDS", help="stop after so long, with a checkpoint"
     )
@@ -179,7 +179,7 @@ def _add_survival(run: argparse.ArgumentParser) -> None:
 
 
 def _add_common(run: argparse.ArgumentParser, out: str) -> None:
-    """What every command that coordinates takes."""
+    """Add what every command that coordinates takes."""
     run.add_argument("--out", type=some_name, metavar="DIR", help=f"output folder (default: {out})")
     run.add_argument("--max-iterations", type=whole_number, default=500, metavar="N")
     run.add_argument(
@@ -283,7 +283,7 @@ def _dispatch(given: argparse.Namespace) -> int:
 
 
 def _unwritten(error: OSError, code: int) -> int:
-    """What the file system does not take, the terminal's or a file's; its words are one line."""
+    """Say in one line what the file system does not take, the terminal's or a file's."""
     from admm.errors import one_line, write_line
 
     where = error.filename or "standard output"

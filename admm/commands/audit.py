@@ -9,7 +9,7 @@ EXIT_DIFFERENT = 5
 
 
 def command(given: argparse.Namespace) -> int:
-    """`tieline audit`: what left each agent, from the transcript of a run."""
+    """Run `tieline audit`: print what left each agent, from the transcript of a run."""
     from admm.audit import audited
 
     words, same = audited(given.folder)

@@ -6,7 +6,7 @@ import argparse
 
 
 def command(given: argparse.Namespace) -> int:
-    """`tieline cases`: the bundled cases and their variants, a line each."""
+    """Run `tieline cases`: print the bundled cases and their variants, a line each."""
     from networks.case_file import bundled_names, open_case
 
     for name in bundled_names():

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def command(given: argparse.Namespace) -> int:
-    """`tieline centralised`: the same problem as one QP, by Clarabel, with the same flow corrections."""
+    """Run `tieline centralised`: the same problem as one QP, by Clarabel, with the same flow corrections."""
     one_process("centralised")
     out = OutputFolder(given.out or f"results/{plain_name(given.case)}-centralised")
     with lock_for(out.path) as lock:

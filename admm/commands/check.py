@@ -12,7 +12,7 @@ from networks.case import load_case
 
 
 def command(given: argparse.Namespace) -> int:
-    """`tieline check`: reads and builds everything, and lets each agent answer once on its own."""
+    """Run `tieline check`: read and build everything, and let each agent answer once on its own."""
     from networks.check import base_load_lines, check_agents, check_market
 
     one_process("check")

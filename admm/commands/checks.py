@@ -52,5 +52,5 @@ def _passed(check: str, checked: set[str], faults: Sequence[tuple[str, str]]) ->
 
 
 def checks_passed(summary: Mapping[str, Any]) -> bool:
-    """Whether no check of a summary failed; where one did, no command ends with exit code 0."""
+    """Say whether no check of a summary failed; where one did, no command ends with exit code 0."""
     return not summary["failed_checks"]

@@ -38,7 +38,7 @@ EXIT_NOT_CONVERGED, EXIT_LOST, EXIT_INTERRUPTED = 3, 75, 130
 
 
 def on_every_rank(given: argparse.Namespace, part: Callable[[argparse.Namespace, Transport], int]) -> int:
-    """A command's part, alone in this process or as one rank of several; an error is said by rank 0, and in
+    """Run a command's part, alone in this process or as one rank of several; an error is said by rank 0, and in
     full by the rank that may not tell the others all of it."""
     if not launched_under_mpi():
         with ended_by_a_lost_agent():
@@ -70,7 +70,7 @@ def _on_this_rank(
 
 @contextmanager
 def ended_by_a_lost_agent() -> Iterator[None]:
-    """A thread that never comes back would keep the process; nothing of it is needed any more."""
+    """End the process where a thread that never comes back would keep it; nothing of it is needed any more."""
     try:
         yield
     except TransportError as error:
@@ -79,7 +79,7 @@ def ended_by_a_lost_agent() -> Iterator[None]:
 
 @contextmanager
 def lock_for(folder: str | Path, option: str = "--out") -> Iterator[FolderLock]:
-    """The lock on an output folder, given up however this process ends. `take` it before the first file is written.
+    """Lock an output folder, given up however this process ends. `take` it before the first file is written.
 
     It is taken here already, before anything that takes long, where this process drives and the folder is empty or has
     a result in it. What stands in the way then is said when it is taken for good.
@@ -121,7 +121,7 @@ def folder_of(given: argparse.Namespace) -> str:
 
 
 def plain_name(case: str) -> str:
-    """A case's name as the name of a folder."""
+    """Turn a case's name into the name of a folder."""
     return Path(case).resolve().name if os.path.isdir(case) else case.replace(":", "-")
 
 
@@ -141,7 +141,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
 
 
 def owned_agents(case: Case, transport: Transport, settings: Settings) -> list[str]:
-    """The agents of this rank: balanced by solve time, found alike on every rank without a message.
+    """Choose the agents of this rank: balanced by solve time, found alike on every rank without a message.
 
     Leads drive; and so do operators where agents may be late, or one would wait for an agent on its own rank, and where
     a rank may be lost, which can do without agents but not without operators.

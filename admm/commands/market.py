@@ -42,7 +42,7 @@ SAME_OPTIONS = ("draw", "tolerance", "optimality_tolerance", "max_iterations", "
 
 @dataclass
 class Market:
-    """What a rank knows before the first day."""
+    """Holds what a rank knows before the first day."""
 
     given: argparse.Namespace
     out: OutputFolder

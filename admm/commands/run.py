@@ -62,7 +62,7 @@ LAUNCHER_EXPECTED = "expected a program and its arguments, such as 'mpirun -n 4'
 
 
 def command(given: argparse.Namespace) -> int:
-    """`tieline run`."""
+    """Run `tieline run`."""
     if given.supervise is not None and not is_supervised():
         return _supervised(given)
     with lock_for(folder_of(given), _option(given)) as lock:
@@ -70,7 +70,7 @@ def command(given: argparse.Namespace) -> int:
 
 
 def _option(given: argparse.Namespace) -> str:
-    """Which one names the output folder."""
+    """Name the option that names the output folder."""
     return "--out" if given.resume is None else "--resume"
 
 
@@ -94,7 +94,7 @@ def _launches(given: argparse.Namespace, command: list[str], lock: FolderLock) -
     older, former = None if given.resume else mark_of(saved), mark_of(summary)
 
     def iteration() -> int:
-        """What an older run has saved is there until this one's first iteration, and is not this one's."""
+        """Read the latest iteration of this run: what an older one has saved is there until this one's first."""
         return 0 if older is not None and mark_of(saved) == older else latest_iteration(Path(out))
 
     lent = {LENT: lock.token}
@@ -118,7 +118,7 @@ def _launcher_words(launcher: str) -> list[str]:
 
 
 def _run(given: argparse.Namespace, transport: Transport, lock: FolderLock) -> int:
-    """One rank's part. However it ends, every rank hands in one report, so none waits for another in vain."""
+    """Do one rank's part. However it ends, every rank hands in one report, so none waits for another in vain."""
     out = OutputFolder(folder_of(given), audited=given.audit, option=_option(given))
     try:
         case, kept, result, report = _coordinate(given, transport, out, lock)
@@ -137,7 +137,7 @@ def _run(given: argparse.Namespace, transport: Transport, lock: FolderLock) -> i
 def _coordinate(
     given: argparse.Namespace, transport: Transport, out: OutputFolder, lock: FolderLock
 ) -> tuple[Case, Checkpoints, Result | None, dict[str, Any]]:
-    """The run and this rank's report of it; the result is rank 0's."""
+    """Make the run, and this rank's report of it; the result is rank 0's."""
     agents: Mapping[str, CaseAgent] = {}
     try:
         case, settings, agents = _prepare(given, transport, out, lock)
@@ -160,12 +160,12 @@ def _coordinate(
 
 
 def _hand_in(transport: Transport, report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every rank's report on rank 0."""
+    """Gather every rank's report on rank 0."""
     return [json.loads(text) for text in transport.gather_text(json.dumps(report))]
 
 
 def identity_of(case: Case, given: argparse.Namespace) -> dict[str, str]:
-    """What two launches of one run have in common."""
+    """Say what two launches of one run have in common."""
     options = (
         "scheme",
         "penalty",
@@ -181,7 +181,7 @@ def identity_of(case: Case, given: argparse.Namespace) -> dict[str, str]:
 
 
 def checkpoints_of(case: Case, given: argparse.Namespace, out: OutputFolder) -> Checkpoints:
-    """Where this rank keeps the state of a run, and what a resumed one must have in common with it."""
+    """Say where this rank keeps the state of a run, and what a resumed one must have in common with it."""
     return Checkpoints(
         out.path,
         identity_of(case, given),
@@ -202,7 +202,7 @@ def _drive(
     out: OutputFolder,
     kept: Checkpoints,
 ) -> Result:
-    """The run on the driving rank: history and progress go along with it."""
+    """Make the run on the driving rank: history and progress go along with it."""
     where = f"{transport.ranks} ranks" if transport.ranks > 1 else "one process"
     print(f"{case.headline()}; penalty {given.penalty}, {where}", *case.notes, sep="\n  ")
     with (
@@ -225,7 +225,7 @@ def _drive(
 def _prepare(
     given: argparse.Namespace, transport: Transport, out: OutputFolder, lock: FolderLock
 ) -> tuple[Case, Settings, dict[str, CaseAgent]]:
-    """Everything that can be wrong with the input; under MPI a rank's error reaches all ranks."""
+    """Find everything that can be wrong with the input; under MPI a rank's error reaches all ranks."""
     try:
         settings = settings_of(given)
         if transport.rank == 0 or given.audit:
@@ -251,13 +251,13 @@ def _prepare(
 
 
 def _run_id(case: Case, given: argparse.Namespace, out: OutputFolder) -> str:
-    """A run that goes on keeps its id."""
+    """Return the id of this run; one that goes on keeps its id."""
     kept = out.run_id_to_go_on_with() if given.resume is not None else ""
     return kept or run_id_of(identity_of(case, given), out.former_run_id())
 
 
 def _check_options(given: argparse.Namespace, out: OutputFolder) -> None:
-    """Options that contradict or want each other, and the folders that they name."""
+    """Refuse options that contradict or want each other, and folders that are of no use."""
     if given.launcher is not None and given.supervise is None:
         raise InputError(
             f"--launcher {given.launcher!r}: is of --supervise; add --supervise N, "
@@ -269,7 +269,7 @@ def _check_options(given: argparse.Namespace, out: OutputFolder) -> None:
 
 
 def _warm(settings: Settings, case: Case, given: argparse.Namespace) -> Settings:
-    """The settings with the start that --warm-start asks for, and a line that says which.
+    """Return the settings with the start that --warm-start asks for, and print a line that says which.
 
     Former penalties are taken over if their scheme and policy are those that are asked for now.
     """
