@@ -258,6 +258,7 @@ def result_summary(result: Result) -> dict[str, Any]:
         "turnover_eur": result.turnover,
         "schedule_cost_eur": result.schedule_cost.eur,
         "schedule_cost_gap": result.schedule_cost.gap,
+        "schedule_cost_change": result.schedule_cost.change,
         "schedule_cost_note": result.schedule_cost.reason,
         "primal_residual": last.primal,
         "dual_residual": last.dual,

@@ -69,7 +69,8 @@ class Settings:
     (communities, hubs, transmission) that fails or whose rank is lost; scheme "two-block" only.
     staleness: iterations for which an agent of the first side may be waited for while the others go on; 0, all wait
     for the slowest. Scheme "two-block" only, and not with "freeze".
-    schedule_cost: after a stop, ask what the lower agents' own schedule costs: an exchange for each level above them.
+    schedule_cost: after a stop, ask what a whole schedule costs: an exchange for each level above the lowest agents,
+    and up to four more for each agent above that cannot follow them exactly.
     """
 
     penalty: Any = "adaptive"
@@ -249,12 +250,14 @@ class Timing:
 
 
 class ScheduleCost(NamedTuple):
-    """eur: the cost, None where there is none. gap: its distance from the objective as a share of the turnover, with
-    the floor of the stop. reason: why there is none."""
+    """Says what a whole schedule costs. eur: the cost, None where there is none. gap: its distance from the objective
+    as a share of the turnover, with the floor of the stop. reason: why there is none. change: by how much the lowest
+    agents give way to what others can follow, at most, as a share of scale."""
 
     eur: float | None = None
     gap: float | None = None
     reason: str = ""
+    change: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -266,8 +269,8 @@ class Result:
     share it. turnover: sum of |price x value| over all entries, in EUR. certified_gap: upper less lower bound of the
     optimum as a share of the turnover; None, no proof.
     note: what stands in the way of convergence, where that was found; else empty.
-    schedule_cost: what the lower agents' own schedule costs, with the upper agents held to it; eur, gap, and where
-    these are None, reason.
+    schedule_cost: what the lower agents' own schedule costs, with the upper agents held to it, or the closest one that
+    all can follow; see `ScheduleCost`.
     proof_exchanges: exchanges beside the iterations that looked for a proof that no agreement exists, in vain.
     solve_seconds: {agent: median seconds of its latest answers}. lost_agents: {agent: what happened} of those that
     the run went on without.

@@ -51,11 +51,14 @@ def _certificate_words(result: Result, summary: dict[str, Any]) -> str:
 
 
 def _schedule_words(result: Result) -> str:
-    """What the lower agents' own schedule costs, of which the objective is an estimate."""
-    eur, gap, reason = result.schedule_cost
+    """Say what a whole schedule costs; the objective is an estimate of it."""
+    eur, gap, reason, change = result.schedule_cost
     if eur is None:
         return f"its cost is unknown: {reason}"
-    return f"{eur:.4f} EUR if all follow the lower agents, {gap:+.1e} of the boundary turnover from the objective"
+    follow = f", which give way by {change:.1e} of scale" if change else ""
+    return (
+        f"{eur:.4f} EUR if all follow the lower agents{follow}, {gap:+.1e} of the boundary turnover from the objective"
+    )
 
 
 def _where_mismatch(result: Result) -> str:
@@ -78,7 +81,13 @@ def _ac_words(summary: dict[str, Any]) -> str:
         return "NOT passed: there is no AC power flow for this schedule"
     passed = "" if summary["ac_passed"] else "NOT passed: "
     own = f"voltages within {voltage:.1e} pu, losses within {losses:.3%} of pandapower's, in all periods"
-    return f"{passed}{own}{_net_words(summary)}"
+    return f"{passed}{own}{_net_words(summary)}{_called_words(summary)}"
+
+
+def _called_words(summary: dict[str, Any]) -> str:
+    """Say that limits hold with flexibility called, where that was checked and passed."""
+    called = any(key.startswith("ac_activation_") for key, value in summary.items() if value is not None)
+    return "; limits hold with all flexibility called, too" if called and summary["ac_passed"] else ""
 
 
 def _net_words(summary: dict[str, Any]) -> str:

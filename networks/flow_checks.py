@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -86,7 +86,7 @@ def check_flows(
             found.faults += [] if fault in found.faults else [fault]
         elif not value <= allowed:
             found.faults.append((check, f"network '{network}': {words.format(value)} (allowed {allowed:g})"))
-    for electric, own, drawn in _electric(program, x, scheduled):
+    for electric, own, drawn in electric_parts(program, x, scheduled):
         flow = electric.exact_flow(drawn)
         if flow.converged.all():  # else it is said already
             _add_limits(found, case, network, electric.model, flow)
@@ -94,14 +94,16 @@ def check_flows(
     return found
 
 
-def _electric(
+def electric_parts(
     program: FlowProgram, x: np.ndarray, scheduled: np.ndarray
 ) -> Iterator[tuple[DistributionProgram, np.ndarray, np.ndarray]]:
-    """The feeder in an operator's program, with its share of both vectors."""
+    """Find the feeder in an operator's program, with its share of both vectors."""
     if isinstance(program, DistributionProgram):
         yield program, x, scheduled
     elif isinstance(program, SideBySide):
-        yield from _electric(program.programs[ELECTRIC], program.part(ELECTRIC, x), program.part(ELECTRIC, scheduled))
+        yield from electric_parts(
+            program.programs[ELECTRIC], program.part(ELECTRIC, x), program.part(ELECTRIC, scheduled)
+        )
 
 
 def _add_limits(found: Findings, case: CheckedCase, network: str, model: DistributionModel, flow: FlowState) -> None:
@@ -109,11 +111,15 @@ def _add_limits(found: Findings, case: CheckedCase, network: str, model: Distrib
     all_of = margins(model, flow, case.connections_mw(network))
     for what, key in LIMIT_KEYS.items():
         found.figures[key] = max((one.beyond for one in all_of if one.what == what), default=None)
-    broken = [one for one in all_of if one.exceeded]
-    more = f" and {len(broken) - MOST_LIMITS} more" if len(broken) > MOST_LIMITS else ""
+    broken = [one.words() for one in all_of if one.exceeded]
     if broken:
-        words = "; ".join(one.words() for one in broken[:MOST_LIMITS])
-        found.faults.append((AC, f"network '{network}': limits do not hold: {words}{more}"))
+        found.faults.append((AC, f"network '{network}': limits do not hold: {limit_words(broken)}"))
+
+
+def limit_words(broken: Sequence[str]) -> str:
+    """Join what is said of broken limits, the worst first; of the last ones their number."""
+    more = f" and {len(broken) - MOST_LIMITS} more" if len(broken) > MOST_LIMITS else ""
+    return f"{'; '.join(broken[:MOST_LIMITS])}{more}"
 
 
 def _add_user_net(

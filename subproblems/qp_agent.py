@@ -197,7 +197,7 @@ class QPAgent:
         """As an agent that has been asked nothing before, with x, (n,): what this one remembers stays as it is."""
         other = QPAgent(self.qp, self.solver_name, self.shares_cost)
         other.prepare(self._boundary)
-        if np.isinf(question.penalty).any():  # a first-order solver takes long to see that a reference is out of reach
+        if question.own_cost:  # a first-order solver takes long to see what is out of reach, and to come close to it
             other._solver = other._flat_solver = _make_solver(FLAT_SOLVERS[self.solver_name], other._numbers(question))
         return other.answer(replace(question, beside=False)), other.x
 

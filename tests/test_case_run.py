@@ -16,6 +16,8 @@ from tests.tolerances import FLOW_PU, LOSS_SHARE, OF_TURNOVER, VIOLATION_PU
 
 CASE = "ieee33-10ec"
 EXTRA_MW = 2e-3
+SCHEDULE_SHARE = 1e-6
+"""A whole schedule costs the optimum or more, in boundary turnovers, but for how exactly agents follow it."""
 PRICE_SHARE = 2e-3
 """How exact a slope over EXTRA_MW is, as a share of the price."""
 
@@ -39,6 +41,8 @@ def check_schedule(result: admm.Result, agents: dict[str, admm.Agent], optimum_e
     assert result.converged
     assert result.residuals.mismatch <= 1e-3
     assert result.objective == pytest.approx(optimum_eur, abs=OF_TURNOVER * turnover_eur)
+    above = result.schedule_cost.eur - optimum_eur
+    assert -SCHEDULE_SHARE * turnover_eur <= above <= OF_TURNOVER * turnover_eur, result.schedule_cost
     assert max(agent.violation() for agent in agents.values()) <= VIOLATION_PU
     check = agents["dso"].ac_check()
     assert check.max_voltage_error_pu <= FLOW_PU

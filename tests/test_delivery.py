@@ -14,6 +14,9 @@ import pytest
 
 import admm
 from admm import Agent, InputError
+from admm.commands.checks import checks_passed, checks_summary, told
+from admm.commands.summary import finish_agents
+from admm.output import OutputFolder
 from networks.case import Case, coupling_name, load_case
 from networks.case_file import BUNDLED, CASE_FILE
 from networks.distribution import DistributionAgent, DistributionProgram
@@ -21,15 +24,14 @@ from networks.feeder import FeederBranch, FeederNode, feeder_from_tables
 from networks.grids import grid_folder
 from networks.market.activation import (
     SCENARIOS,
-    SUMMARY_KEYS,
     TOLERANCES,
     Activation,
     Contract,
     ContractedDay,
     activation_check,
-    activation_summary,
     contracted_day,
 )
+from networks.market.activation_findings import SUMMARY_KEYS, activation_findings
 from subproblems import QPAgent, QuadraticProgram
 from tests.case_tools import BUNDLED_CASE, copy_case, edit
 from tests.delivered_devices import Broken, Device, Group, called, community_breaks, worst
@@ -65,6 +67,12 @@ class Solved:
 
     def activation(self) -> Activation:
         return activation_check(contracted_day(self.agents["dso"], self.limits_kw))
+
+    def summary(self, x: np.ndarray, scheduled: np.ndarray, connections_mw: dict[str, float] | None = None) -> dict:
+        """What is told of the flexibility of an operator's answer x, (n,), and of what is scheduled, (n,)."""
+        connections_mw = self.case.connections_mw("dso") if connections_mw is None else connections_mw
+        found = activation_findings("dso", self.agents["dso"].program, x, scheduled, connections_mw)
+        return checks_summary([told(found)])
 
     def breaks(self, called: float = 1.0) -> dict[str, list[Broken]]:
         """By community, where so many times what was sold is called."""
@@ -153,6 +161,11 @@ def tight(tight_folder) -> Solved:
     return solve(tight_folder)
 
 
+@pytest.fixture(scope="module")
+def careless(tight_folder) -> Solved:
+    return solve(tight_folder, careless_operator)
+
+
 # ------------------------------------------------------------------------ the grid
 
 
@@ -172,12 +185,30 @@ def test_all_flexibility_called_at_once_breaks_no_limit_of_the_grid(case, reques
 
 
 def test_the_summary_is_the_worst_of_the_check(winter):
-    summary, found = activation_summary(winter.agents["dso"], winter.limits_kw), winter.activation()
-    assert summary == {key: found.worst(kind).beyond for key, kind in SUMMARY_KEYS.items()}
-    without = activation_summary(winter.agents["dso"], {})
+    summary, found = winter.summary(*winter.agents["dso"].latest()), winter.activation()
+    assert {key: summary[key] for key in SUMMARY_KEYS} == {
+        key: found.worst(kind).beyond for key, kind in SUMMARY_KEYS.items()
+    }
+    assert summary["ac_passed"] is True and checks_passed(summary)
+    without = winter.summary(*winter.agents["dso"].latest(), {})
     assert without["ac_activation_max_connection_violation_share"] is None
-    fresh = winter.case.build_agent("dso")
-    assert activation_summary(fresh, winter.limits_kw) == dict.fromkeys(SUMMARY_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "of", "mw", "words"),
+    [
+        ("flex_down_mw", "ec03-offices-dso", 0.5, "more than the connection of ec03-offices-dso in period"),
+        ("flex_up_mw", "ec10-solar-dso", 1.0, "more than the connection of ec10-solar-dso in period"),
+        ("flex_up_mw", "dso-tso", 0.02, "MW of what is sold do not pass the substation in period"),
+        ("flex_down_mw", "ec03-offices-dso", 500.0, "there is no AC power flow with all flexibility called at once"),
+    ],
+)
+def test_what_was_promised_and_cannot_be_called_fails_the_ac_check(quantity, of, mw, words, winter):
+    x, scheduled = (vector.copy() for vector in winter.agents["dso"].latest())
+    for vector in (x, scheduled):
+        vector[winter.agents["dso"].program.boundary[of, quantity]] += mw
+    summary = winter.summary(x, scheduled)
+    assert summary["ac_passed"] is False and words in summary["failed_checks"]
 
 
 def test_limits_that_bind_only_when_flexibility_is_called_hold(tight):
@@ -188,8 +219,8 @@ def test_limits_that_bind_only_when_flexibility_is_called_hold(tight):
     assert found.base.voltage_pu.beyond < -BINDS and found.base.substation_share.beyond < -BINDS
 
 
-def test_without_limits_of_the_activated_scenarios_the_same_case_breaks(tight_folder):
-    found = solve(tight_folder, careless_operator).activation()
+def test_without_limits_of_the_activated_scenarios_the_same_case_breaks(careless):
+    found = careless.activation()
     assert not found.base.broken()
     broken = {
         (name, kind)
@@ -203,6 +234,19 @@ def test_without_limits_of_the_activated_scenarios_the_same_case_breaks(tight_fo
         ("down", "current_share"),
         ("down", "substation_share"),
     }
+
+
+@pytest.mark.parametrize(("case", "passed"), [("tight", True), ("careless", False)])
+def test_a_run_says_whether_its_flexibility_can_be_called(case, passed, request, tmp_path):
+    """The schedule alone keeps all limits in both; a failed check is no exit code 0."""
+    solved, out = request.getfixturevalue(case), OutputFolder(tmp_path)
+    out.prepare()
+    summary = checks_summary([finish_agents(solved.case, {"dso": solved.agents["dso"]}, out)])
+    assert summary["ac_max_current_violation_share"] < BINDS and summary["ac_max_voltage_violation_pu"] < 0
+    assert summary["ac_passed"] is passed is checks_passed(summary), summary["failed_checks"]
+    for way in () if passed else ("up", "down"):
+        words = f"network 'dso': with all {way} flexibility called at once limits do not hold: "
+        assert words in summary["failed_checks"]
 
 
 # ------------------------------------------------------------------------ the devices

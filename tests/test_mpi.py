@@ -84,10 +84,10 @@ def _check_owners(found: dict[int, dict], agents: list[str], ranks: int) -> None
 def _check_same(found: dict, alone) -> None:
     assert found["status"] == alone.status.name == "CONVERGED"
     assert found["objective"] == pytest.approx(alone.objective, rel=EXACT)
-    eur, gap, reason = alone.schedule_cost
+    eur, gap, reason, change = alone.schedule_cost
     assert found["schedule"][0] == (None if eur is None else pytest.approx(eur, rel=EXACT))
     assert found["schedule"][1] == (None if gap is None else pytest.approx(gap, abs=EXACT))
-    assert found["schedule"][2] == reason and (reason == "") == (found["problem"] == "star")
+    assert found["schedule"][2:] == [reason, change] and (reason == "") == (found["problem"] == "star")
     history = [[p.residuals.primal, p.residuals.dual, p.penalty, p.objective_eur] for p in alone.history]
     assert np.array(found["history"]) == pytest.approx(np.array(history), rel=EXACT)
     for key, values in found["boundary"].items():

@@ -13,13 +13,12 @@ from admm.commands.common import (
     one_process,
     plain_name,
 )
-from admm.commands.summary import case_digest, horizon_summary
+from admm.commands.summary import case_digest, flow_findings, horizon_summary
 from admm.folder_lock import FolderLock
 from admm.history import write_boundary
 from admm.output import BOUNDARY, OutputFolder, run_id_of, versions
 from networks.case import SIGNS, Case, CaseAgent, load_case
 from networks.flow_agent import FlowAgent
-from networks.flow_checks import check_flows
 
 if TYPE_CHECKING:
     from networks.centralised import Centralised
@@ -84,4 +83,8 @@ def _told(case: Case, agents: Mapping[str, CaseAgent], found: Centralised) -> li
     """Check the flows of every operator at the optimum."""
     operators = {name: agent.program for name, agent in agents.items() if isinstance(agent, FlowAgent)}
     x = found.solution.x
-    return [told(check_flows(case, name, program, x[name], x[name])) for name, program in operators.items()]
+    return [
+        told(findings)
+        for name, program in operators.items()
+        for findings in flow_findings(case, name, program, x[name], x[name])
+    ]

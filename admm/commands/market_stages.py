@@ -11,7 +11,7 @@ from typing import Any
 from admm import Progress, Result, Settings, Status
 from admm.commands.checks import checks_passed
 from admm.commands.common import EXIT_INTERRUPTED, EXIT_NOT_CONVERGED, History
-from admm.commands.market_summary import activation_facts, day_summary, realised_facts, realised_summary
+from admm.commands.market_summary import day_summary, realised_facts, realised_summary
 from admm.commands.summary import finish_agents, run_summary
 from admm.history import write_boundary, write_private
 from admm.output import BOUNDARY, OutputFolder
@@ -31,7 +31,7 @@ CLOSING_WORDS = "closing" + " " * 19
 
 @dataclass
 class Stages:
-    """The output folders of one day. whole: the one above all days."""
+    """Holds the output folders of one day. whole: the one above all days."""
 
     whole: OutputFolder
     day_ahead: OutputFolder
@@ -64,7 +64,7 @@ class Stages:
 
 @dataclass
 class Ended:
-    """How a day ended on this rank. summary: on the driving rank. early: whether it has to be gone on with."""
+    """Says how a day ended on this rank. summary: on the driving rank. early: whether it has to be gone on with."""
 
     code: int
     early: bool = False
@@ -126,12 +126,11 @@ class DayRun:
             if not self._day.transport.has_result:
                 return Status.STOPPED  # the driving rank says why
         self._stages.name_run(self._day.transport.run_id)
-        facts = finish_agents(case, self._day.agents, out) | {"activation": activation_facts(self._day)}
+        facts = finish_agents(case, self._day.agents, out)
         told = [json.loads(text) for text in self._day.transport.gather_text(json.dumps(facts))]
         if self._driving:
             write_boundary(out / BOUNDARY, result.boundary, SIGNS, case.horizon.time_utc(), run_id=out.run_id)
-            activation = {key: value for fact in told for key, value in fact["activation"].items()}
-            summary = run_summary(case, self._given, result, told) | {"stage": DAY_AHEAD} | activation
+            summary = run_summary(case, self._given, result, told) | {"stage": DAY_AHEAD}
             out.complete(summary)
             if result.converged and not checks_passed(summary):
                 self._reached.code = EXIT_NOT_CONVERGED

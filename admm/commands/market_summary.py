@@ -12,7 +12,6 @@ from admm.commands.summary import horizon_summary
 from admm.output import versions
 from networks.case import Case, coupling_name
 from networks.flow_checks import LIMIT_KEYS, check_flows
-from networks.market.activation import activation_summary
 from networks.market.day import DayOutcome, MarketDay
 from networks.market.realised import KINDS, realised_check
 from networks.market.settlement import Settlement, worse_off
@@ -27,24 +26,13 @@ MOST_OVERLOADS = 20
 KIND_WORDS = {"voltage_pu": "voltage of node ", "current_share": "", "substation_share": "the "}
 
 
-def activation_facts(day: MarketDay) -> dict[str, float | None]:
-    """Hold feeders here against their limits if all flexibility were called at once, by AC power flow; the worst."""
-    case, found = day.case, {}
-    limits_kw = connections_kw(case)
-    for network in case.folder.distribution:
-        if network.name in day.agents:
-            for key, value in activation_summary(day.agents[network.name], limits_kw).items():
-                found[key] = value if found.get(key) is None else max(found[key], value)
-    return found
-
-
 def connections_kw(case: Case) -> dict[str, float]:
     return {coupling_name(a.name, a.network): a.connection_kw for a in case.table.agent}
 
 
 @dataclass(frozen=True)
 class _RealisedCase:
-    """The case as it turned out, for the checks of flows."""
+    """Stands for the case as it turned out, for the checks of flows."""
 
     day: MarketDay
 
@@ -150,7 +138,7 @@ def settlement_summary(settlement: Settlement, outcome: DayOutcome, alone_eur: M
 
 
 def _day_ahead_net_eur(settlement: Settlement, outcome: DayOutcome) -> dict[str, float]:
-    """Own cost and day-ahead payments of those agents that have an alternative."""
+    """Add up own cost and day-ahead payments of those agents that have an alternative."""
     found = {}
     for name in outcome.standalone_eur:
         received = settlement.by_agent()[name]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from admm import (
     Result,
@@ -18,6 +20,8 @@ from admm.updates import turnover_floor
 from networks.case import DIGEST_SIZE, Case, CaseAgent
 from networks.flow_agent import FlowAgent
 from networks.flow_checks import Findings, check_flows
+from networks.flow_program import FlowProgram
+from networks.market.activation_findings import activation_findings
 
 
 def finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder) -> dict[str, Any]:
@@ -35,20 +39,29 @@ def finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder
         overlaps = simultaneous(solution).values()
         facts["simultaneous_kw"] = max([facts["simultaneous_kw"], *(float(kw.max()) for kw in overlaps)])
         facts["below_minimum_kw"] = max(facts["below_minimum_kw"], case.below_minimum_kw(name, solution))
-        add_told(facts, _findings(case, name, agent))
+        for findings in _findings(case, name, agent):
+            add_told(facts, findings)
     return facts
 
 
-def _findings(case: Case, name: str, agent: CaseAgent) -> Findings:
+def _findings(case: Case, name: str, agent: CaseAgent) -> Iterator[Findings]:
     """Check the flows of an operator's schedule; of others nothing flows."""
     latest = agent.latest() if isinstance(agent, FlowAgent) else None
-    return Findings() if latest is None else check_flows(case, name, agent.program, *latest)
+    return iter(()) if latest is None else flow_findings(case, name, agent.program, *latest)
+
+
+def flow_findings(
+    case: Case, name: str, program: FlowProgram, x: np.ndarray, scheduled: np.ndarray
+) -> Iterator[Findings]:
+    """Check the flows of a schedule, and those with all its flexibility called. x, scheduled: see `check_flows`."""
+    yield check_flows(case, name, program, x, scheduled)
+    yield activation_findings(name, program, x, scheduled, case.connections_mw(name))
 
 
 def run_summary(
     case: Case, given: argparse.Namespace, result: Result, facts: Sequence[dict], resumed_after: int = 0
 ) -> dict[str, Any]:
-    """What summary.json says of a coordination run. facts: those of `finish_agents`, of every rank. resumed_after: the
+    """Return what summary.json says of a run. facts: those of `finish_agents`, of every rank. resumed_after: the
     iteration whose checkpoint it went on from, 0 for none."""
     summary = {
         "case": case.name,
@@ -83,13 +96,13 @@ def horizon_summary(case: Case) -> dict[str, Any]:
 
 
 def case_digest(case: Case, facts: Sequence[dict]) -> str:
-    """SHA-256 over the public files and what the owners tell of the private ones."""
+    """Return the SHA-256 over the public files and what the owners tell of the private ones."""
     private = sum(fact["digest"] for fact in facts) % DIGEST_SIZE
     return hashlib.sha256(case.public_digest() + str(private).encode()).hexdigest()
 
 
 def against_reference(case: Case, summary: dict[str, Any]) -> dict[str, Any]:
-    """The centralised optimum and the distance to it, where one was saved for exactly this case."""
+    """Look up the centralised optimum and the distance to it, where one was saved for exactly this case."""
     reference = case.folder.reference().get(case.name)
     if reference is None or reference["case_sha256"] != summary["case_sha256"] or summary["objective_eur"] is None:
         return {"reference_objective_eur": None, "gap_to_reference": None}

@@ -17,7 +17,7 @@ import numpy as np
 
 from admm import InputError
 from networks.ac_check import AcFlow, ac_flow
-from networks.distribution import DistributionAgent, DistributionModel
+from networks.distribution import DistributionAgent, DistributionModel, DistributionProgram
 from networks.feeder import Feeder
 
 KW_PER_MW = 1000.0
@@ -146,12 +146,21 @@ class Activation:
 
 
 def activation_check(day: ContractedDay) -> Activation:
-    """The AC flows of all scenarios against all limits. Raises InputError where a flow does not exist."""
+    """Hold the AC flows of all scenarios against all limits. Raises InputError where a flow does not exist."""
+    return activation_of(day, scenario_flows(day))
+
+
+def activation_of(day: ContractedDay, flows: Mapping[str, AcFlow]) -> Activation:
+    """Hold the flows of all scenarios against all limits."""
+    return Activation(**{name: _margins(day, name, flows) for name in SCENARIOS})
+
+
+def scenario_flows(day: ContractedDay) -> dict[str, AcFlow]:
+    """Solve all scenarios by pandapower. Raises InputError where a flow does not exist."""
     p, q = (np.concatenate(parts) for parts in zip(*(day.consumption(name) for name in SCENARIOS), strict=True))
     periods = np.shape(day.load_p_mw)[0]
     flow = ac_flow(day.feeder, p, q, None if day.shunt_mva is None else _repeated(day.shunt_mva, periods))
-    flows = {name: _part(flow, slice(i * periods, (i + 1) * periods)) for i, name in enumerate(SCENARIOS)}
-    return Activation(**{name: _margins(day, name, flows) for name in SCENARIOS})
+    return {name: _part(flow, slice(i * periods, (i + 1) * periods)) for i, name in enumerate(SCENARIOS)}
 
 
 def _repeated(shunt_mva: np.ndarray, periods: int) -> np.ndarray:
@@ -220,17 +229,35 @@ def _worst(beyond: np.ndarray, names: Sequence[str], over: int) -> Worst:
 
 def contracted_day(agent: DistributionAgent, connection_kw: Mapping[str, float]) -> ContractedDay | None:
     """What an operator knows after a run, None before one. connection_kw: public limits by coupling, where known."""
-    agreed, solution, model = agent.scheduled(), agent.solution(), agent.model
-    if not agreed:
-        return None
+    latest = agent.latest()
+    return None if latest is None else day_of(agent.model, agent.program, *latest, connection_kw)
+
+
+def day_of(
+    model: DistributionModel,
+    program: DistributionProgram,
+    x: np.ndarray,
+    scheduled: np.ndarray,
+    connection_kw: Mapping[str, float],
+) -> ContractedDay:
+    """Read the day from a program's answer.
+
+    Args:
+        model: the operator's.
+        program: the one that has answered.
+        x: its own answer, (n,).
+        scheduled: x with what the other side schedules, (n,).
+        connection_kw: public limits by coupling, where known.
+    """
+    agreed = {key: scheduled[at] for key, at in program.boundary.items()}
     return ContractedDay(
         feeder=model.feeder,
         load_p_mw=model.load_p_mw,
         load_q_mvar=model.load_q_mvar,
         contracts=_contracts(model, agreed, connection_kw),
-        support_mvar={one.node: solution[f"reactive support {one.node}.q_mvar"] for one in model.supports},
+        support_mvar=program.support_mvar(x),
         substation_limit_mva=model.substation_limit_mva,
-        sold_mw={way: solution[f"{model.exchange_name}.flex_{way}_mw"] for way in ("up", "down") if model.flexibility},
+        sold_mw={way: x[program.exchange[f"flex_{way}_mw"]] for way in ("up", "down") if model.flexibility},
         periods_over=model.periods_over,
         shunt_mva=model.shunt_mva,
     )
@@ -247,29 +274,3 @@ def _contracts(
         limit_kw = min(connection_kw.get(one.coupling, np.inf), KW_PER_MW * one.capacity_mw)
         found[one.coupling] = Contract(one.node, p, up, down, one.power_factor, limit_kw)
     return found
-
-
-SUMMARY_KEYS = {
-    "ac_activation_max_voltage_violation_pu": "voltage_pu",
-    "ac_activation_max_current_violation_share": "current_share",
-    "ac_activation_max_substation_violation_share": "substation_share",
-    "ac_activation_max_connection_violation_share": "connection_share",
-    "ac_activation_max_not_passed_on_mw": "passed_on_mw",
-}
-"""Keys of a summary and what they say."""
-
-
-def activation_summary(agent: DistributionAgent, connection_kw: Mapping[str, float]) -> dict[str, float | None]:
-    """For the summary of a run, on the rank that owns the operator: by how much called flexibility breaks limits.
-
-    Negative: so far inside. None: there is no such limit, no schedule, or no AC power flow of it.
-    """
-    day = contracted_day(agent, connection_kw)
-    try:
-        found = None if day is None else activation_check(day)
-    except InputError:
-        found = None
-    if found is None:
-        return dict.fromkeys(SUMMARY_KEYS)
-    values = {key: found.worst(kind).beyond for key, kind in SUMMARY_KEYS.items()}
-    return {key: value if np.isfinite(value) else None for key, value in values.items()}
