@@ -16,9 +16,10 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import spsolve
 
 from admm.cli import main as tieline
+from benchmarks.matpower_flows import MatpowerFlow
 from networks.feeder_model import Feeder
 from networks.pandapower_import import transmission_from_pandapower
-from networks.sweep import Sweep
+from networks.sweep import FlowState, Sweep
 
 PERIODS = 3
 COMMUNITY_SHARE = 0.05
@@ -72,23 +73,56 @@ class BaseFlow:
     loss_error_percent: float
 
 
-def base_flow(net: Any, feeder: Feeder) -> BaseFlow:
-    """The feeder's flow against pandapower's power flow of the same network."""
+def base_flow(net: Any, feeder: Feeder, own: MatpowerFlow | None = None) -> BaseFlow:
+    """The feeder's flow against pandapower's power flow of the same network, and against MATPOWER's own.
+
+    Args:
+        net: the network.
+        feeder: what the import made of it.
+        own: MATPOWER's own flow of the script that the network comes from; without it none is compared.
+    """
+    flow = _own_flow(feeder)
+    found = np.abs(flow.voltage_pu[0])
+    errors = [] if own is None else [_matpower_error(net, feeder, flow, own)]
+    try:
+        errors.append(_pandapower_error(net, feeder, found, float(flow.root_p_mw[0])))
+    except pandapower_failed():
+        if own is None:
+            raise
+    return BaseFlow(max(one.max_voltage_error_pu for one in errors), max(one.loss_error_percent for one in errors))
+
+
+def pandapower_failed() -> type[Exception]:
+    """The error of a power flow that pandapower does not find; it is imported late, as it takes long."""
+    import pandapower
+
+    return pandapower.LoadflowNotConverged
+
+
+def _own_flow(feeder: Feeder) -> FlowState:
+    own = feeder.fixed_load(np.ones(1))
+    fixed_z = (own["z_load_p_mw"] + 1j * own["z_load_q_mvar"]) * feeder.base_per_nominal**2
+    return Sweep(feeder).run(own["load_p_mw"], own["load_q_mvar"], feeder.shunt_mva[None] + fixed_z)
+
+
+def _pandapower_error(net: Any, feeder: Feeder, found: np.ndarray, drawn_mw: float) -> BaseFlow:
     import pandapower
 
     work = copy.deepcopy(net)
     pandapower.runpp(work, numba=False, tolerance_mva=1e-10, max_iteration=50)
-    ones = np.ones(1)
-    own = feeder.fixed_load(ones)
-    fixed_z = (own["z_load_p_mw"] + 1j * own["z_load_q_mvar"]) * feeder.base_per_nominal**2
-    flow = Sweep(feeder).run(own["load_p_mw"], own["load_q_mvar"], feeder.shunt_mva[None] + fixed_z)
-    found = np.abs(flow.voltage_pu[0])
     expected = work.res_bus["vm_pu"]
     errors = [abs(found[i] - expected[int(name)]) for i, name in enumerate(feeder.nodes) if name.isdigit()]
     losses = sum(work[table]["pl_mw"].sum() for table in RESULTS_WITH_LOSSES if "pl_mw" in work.get(table, ()))
-    drawn = work.res_ext_grid["p_mw"].dropna().sum()
-    difference = abs(float(flow.root_p_mw[0]) - drawn)
+    difference = abs(drawn_mw - work.res_ext_grid["p_mw"].dropna().sum())
     return BaseFlow(float(max(errors)), 100 * difference / max(abs(losses), 1e-9))
+
+
+def _matpower_error(net: Any, feeder: Feeder, flow: FlowState, own: MatpowerFlow) -> BaseFlow:
+    """Lowest and mean voltage, and losses, against MATPOWER's."""
+    found = np.abs(flow.voltage_pu[0])
+    buses = np.array([found[feeder.node(str(bus))] for bus in net.bus.index if str(bus) not in feeder.left_out])
+    voltage = max(abs(buses.min() - own.lowest_vm_pu), abs(buses.mean() - own.mean_vm_pu))
+    return BaseFlow(float(voltage), 100 * abs(float(flow.losses_mw[0]) - own.losses_mw) / max(own.losses_mw, 1e-9))
 
 
 def run_with_a_community(net: Any, path: Path, feeder: Feeder) -> dict[str, Any]:
@@ -116,8 +150,11 @@ def run_with_a_community(net: Any, path: Path, feeder: Feeder) -> dict[str, Any]
     return {**found, "exit_code": code, "words": words}
 
 
-def dc_error_mw(net: Any) -> float:
-    """Largest difference between a flow of our DC model and pandapower's rundcpp, at the supply that rundcpp finds."""
+def dc_error_mw(net: Any, own: MatpowerFlow | None = None) -> float:
+    """Largest difference between a flow of our DC model and pandapower's rundcpp, at the supply that rundcpp finds.
+
+    own: MATPOWER's own flow of the network; then the mean difference of flows' sizes from it counts, too.
+    """
     import pandapower
 
     work = copy.deepcopy(net)
@@ -142,6 +179,8 @@ def dc_error_mw(net: Any) -> float:
         for side in ("hv", "mv", "lv")
         for i, value in work.res_trafo3w[f"p_{side}_mw"].dropna().items()
     ]
+    if own is not None:
+        errors.append(abs(sum(map(abs, flows.values())) - own.dc_flow_sum_mw) / len(flows))
     return float(max(errors))
 
 

@@ -20,15 +20,17 @@ from typing import Any
 
 from admm import InputError
 from admm.output import versions
-from benchmarks.grid_checks import base_flow, dc_error_mw, run_with_a_community
+from benchmarks.grid_checks import base_flow, dc_error_mw, pandapower_failed, run_with_a_community
 from benchmarks.grid_networks import Make, published
-from benchmarks.grid_topology import Topology, topology_of
+from benchmarks.grid_topology import Topology, shows_cell, topology_of
+from benchmarks.matpower_flows import MatpowerFlow, matpower_flows
 from benchmarks.measure import machine
 from benchmarks.options import Options
 from benchmarks.registry import chosen
 from benchmarks.tables import made_with, read_csv, write_csv
 from networks.pandapower_import import feeder_from_pandapower
 from networks.pandapower_tables import open_network, quiet
+from networks.source_files import is_matpower
 
 FILE = "grid_imports"
 VOLTAGE_PU, LOSS_PERCENT, DC_MW = 1e-5, 0.1, 1e-6
@@ -110,9 +112,11 @@ def grid_row(name: str, make: Make, with_run: bool = True) -> GridRow:
     found = topology_of(net)
     row.buses, row.topology, row.feeder = found.buses, found.words(), found.is_feeder
     with quiet(), TemporaryDirectory() as folder:
-        _measure_feeder(row, net, found, _file(made, net, Path(folder)), with_run)
+        path = _file(made, net, Path(folder))
+        own = matpower_flows().get(path.stem) if is_matpower(path) else None
+        _measure_feeder(row, net, found, path, own, with_run)
         if found.has_loop:
-            _measure_dc(row, net)
+            _measure_dc(row, net, own)
     row.seconds = round(time.perf_counter() - began, 1)
     return row
 
@@ -129,19 +133,19 @@ def _file(made: Any, net: Any, folder: Path) -> Path:
     return path
 
 
-def _measure_feeder(row: GridRow, net: Any, found: Topology, path: Path, with_run: bool) -> None:
-    import pandapower
-
+def _measure_feeder(
+    row: GridRow, net: Any, found: Topology, path: Path, own: MatpowerFlow | None, with_run: bool
+) -> None:
     try:
         feeder = feeder_from_pandapower(path)
     except InputError as error:
         row.words = _plain(error)
-        row.right = not found.is_feeder and _is_reason(row.words, found)
+        row.right = not found.is_feeder and (_is_reason(row.words, found) or shows_cell(net, row.words))
         return
     row.imported = True
     try:
-        flow = base_flow(net, feeder)
-    except pandapower.LoadflowNotConverged:
+        flow = base_flow(net, feeder, own)
+    except pandapower_failed():
         row.words = NO_FLOW
         return
     row.max_voltage_error_pu, row.loss_error_percent = flow.max_voltage_error_pu, flow.loss_error_percent
@@ -155,9 +159,9 @@ def _measure_feeder(row: GridRow, net: Any, found: Topology, path: Path, with_ru
     row.right = flow_right and row.run_exit_code == 0 and row.ac_passed is True
 
 
-def _measure_dc(row: GridRow, net: Any) -> None:
+def _measure_dc(row: GridRow, net: Any, own: MatpowerFlow | None) -> None:
     try:
-        row.max_dc_error_mw = dc_error_mw(net)
+        row.max_dc_error_mw = dc_error_mw(net, own)
     except InputError as error:
         row.words = " | ".join(filter(None, (row.words, f"transmission: {_plain(error)}")))
         return

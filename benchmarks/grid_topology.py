@@ -6,6 +6,7 @@ parallel branches are one, and what no source supplies does not count.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,21 @@ def topology_of(net: Any) -> Topology:
     merged = _without_couplers(graph.subgraph(supplied))
     foreign = [table for table in FOREIGN if any(_touches(row, supplied) for _, row in _active(net, table))]
     return Topology(len(supplied), tuple(sources), bool(merged) and not nx.is_forest(merged), tuple(foreign))
+
+
+CELL = re.compile(r"(\w+) (\d+): (\w+) is (empty|[-+.\deE]+),")
+"""A refusal's words about one cell of a table, as "line 3: x_ohm_per_km is -0.2,"."""
+
+
+def shows_cell(net: Any, words: str) -> bool:
+    """Whether a refusal names a cell that the tables really hold, and that is empty or negative."""
+    found = CELL.search(words)
+    if found is None or found[1] not in net or found[3] not in net[found[1]]:
+        return False
+    number = float(net[found[1]].at[int(found[2]), found[3]])
+    if found[4] == "empty":
+        return bool(np.isnan(number))
+    return number < 0 and bool(np.isclose(number, float(found[4]), rtol=1e-4))
 
 
 def _active(net: Any, table: str) -> list[tuple[int, Any]]:

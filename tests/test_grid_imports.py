@@ -11,7 +11,8 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.grid_imports import DC_MW, LOSS_PERCENT, VOLTAGE_PU, grid_row
 from benchmarks.grid_networks import published
-from benchmarks.grid_topology import topology_of
+from benchmarks.grid_topology import shows_cell, topology_of
+from benchmarks.matpower_flows import matpower_flows
 from benchmarks.tables import read_csv
 
 logging.getLogger("pandapower").setLevel(logging.ERROR)
@@ -119,3 +120,23 @@ def test_topology_is_decided_from_the_tables(change, words):
 def test_a_three_winding_transformer_is_a_star():
     found = topology_of(pn.example_multivoltage())
     assert found.has_loop and len(found.sources) == 2 and found.foreign == ("xward",)
+
+
+def test_a_refusal_of_a_cell_is_right_only_if_the_table_holds_it():
+    net = ring()
+    net.line.loc[1, "x_ohm_per_km"], net.line.loc[2, "max_i_ka"] = -0.1, float("nan")
+    assert shows_cell(net, "pandapower network: line 1: x_ohm_per_km is -0.1, expected at least 0")
+    assert shows_cell(net, "pandapower network: line 2: max_i_ka is empty, expected a number")
+    for words in (
+        "line 0: x_ohm_per_km is 0.1, expected",
+        "line 1: x_ohm_per_km is -0.2, expected",
+        "line 0: max_i_ka is",
+    ):
+        assert not shows_cell(net, words)
+
+
+def test_matpowers_own_losses_are_those_that_are_published():
+    """Of Baran and Wu's 33 and 69 buses: 202.7 and 225.0 kW."""
+    flows = matpower_flows()
+    assert flows["case33bw"].losses_mw == pytest.approx(0.2027, abs=5e-5)
+    assert flows["case69"].losses_mw == pytest.approx(0.2250, abs=5e-5)
