@@ -30,7 +30,7 @@ COMMANDS = {
     "privacy": ("what noise and masked sums cost", "solver cap"),
     "market_studies": ("six studies on the market, many draws", f"subjects solver {RUNNER}"),
     "market_gates": ("every gate of a day, warm and cold", "subjects solver resume again"),
-    "market_settlement": ("five draws settled, and recomputed from their CSV files", ""),
+    "market_settlement": ("five draws settled, and recomputed from their CSV files", "resume"),
     "market_kills": ("the market killed at random moments, and resumed", ""),
     "faults": ("what becomes of a run when something goes wrong", "again"),
     "kills": ("runs killed at start, in mid-run and at the end, and two runs at once", "resume again"),

@@ -150,14 +150,15 @@ def wrong_signs(ledger: pd.DataFrame, power: pd.DataFrame) -> int:
 
 def run_market_settlement(options: Options) -> None:
     """Settle five draws of the main case, and recompute each from its files."""
-    rows, case = [], load_case(CASE)
-    for draw in DRAWS:
+    path, case = options.out / "market_settlement.csv", load_case(CASE)
+    rows = options.former_rows(path)
+    for draw in (draw for draw in DRAWS if draw not in [row["draw"] for row in rows]):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
             code = tieline(["market", CASE, "--draw", str(draw), "--out", str(out)])
             told = of_draw(out / "settlement") | overloads(case, out, draw)
             rows.append({"draw": draw, "exit_code": code, **told, "versions": versions()})
-        write_csv(options.out / "market_settlement.csv", rows)
+        write_csv(path, rows)
     (options.out / "market_settlement.md").write_text(markdown_table(rows, NOTE, nothing="-"), encoding="utf-8")
 
 

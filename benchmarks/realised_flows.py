@@ -38,7 +38,7 @@ def overloads(case: Case, day: Path, draw: int) -> dict[str, Any]:
         support = {str(one.bus): file[f"reactive support {one.bus}/q_mvar"][:] for one in operator.reactive_support}
     found: dict[str, Any] = {}
     for name, q_mvar in (("anew", support), ("without_support", {})):
-        loading = _loading(operator, loads, q_mvar)
+        loading = branch_loading(operator, loads, q_mvar)
         found[f"overloads_{name}"] = int((loading > 1 + TOLERANCE).sum())
         found[f"worst_loading_{name}"] = float(loading.max())
     return found
@@ -59,8 +59,14 @@ def _consumption(case: Case, day: Path, draw: int) -> dict[str, np.ndarray]:
     return found
 
 
-def _loading(operator: Any, loads: dict[str, np.ndarray], support_mvar: dict[str, np.ndarray]) -> np.ndarray:
-    """Solve every period; currents over ratings, (T, branches)."""
+def branch_loading(operator: Any, loads: dict[str, np.ndarray], support_mvar: dict[str, np.ndarray]) -> np.ndarray:
+    """Solve every period; currents over ratings, (T, branches) in the order of the table.
+
+    Args:
+        operator: the case's table of it.
+        loads: (T,) complex MVA by bus.
+        support_mvar: (T,) by bus, consumption positive.
+    """
     import pandapower
 
     with (grid_folder(CASE_FEEDER) / "branch.csv").open(encoding="utf-8", newline="") as file:

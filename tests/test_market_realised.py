@@ -10,10 +10,11 @@ import h5py
 import numpy as np
 import pytest
 
+from benchmarks.realised_flows import branch_loading
 from networks.ac_check import ac_flow
 from networks.case import load_case
 from networks.market.realised import realised_check
-from tests.case_tools import tieline
+from tests.case_tools import BUNDLED_CASE, tieline
 from tests.market_tools import CARS, HOMES, Day, run_day, small_case, write_scenario
 from tests.tolerances import EXACT
 
@@ -71,6 +72,21 @@ def test_every_element_beyond_its_limit_is_found_with_its_hour(kind: str, day: D
     assert (worst.network, worst.where, worst.period) == ("dso", names[at], period)
     assert worst.beyond == pytest.approx(beyond, abs=1e-5) and found.worst[kind] == pytest.approx(worst.beyond)
     assert {one.kind for one in found.overloads} == {kind}
+
+
+def test_a_network_made_from_the_table_of_branches_is_loaded_alike() -> None:
+    """The benchmark's own network against the check's; reactive support relieves both."""
+    case, bus = load_case(BUNDLED_CASE), "18"
+    (operator,) = case.folder.distribution
+    model = case.distribution_model(operator)
+    p, q, support = model.load_p_mw[:2], model.load_q_mvar[:2].copy(), np.array([-0.2, -0.1])
+    loads = {node: p[:, at] + 1j * q[:, at] for at, node in enumerate(model.feeder.nodes)}
+    found = branch_loading(operator, loads, {bus: support})
+    q[:, model.feeder.node(bus)] += support
+    expected = ac_flow(model.feeder, p, q).current_pu / model.feeder.i_max_pu
+    in_order = [model.feeder.branches.index(f"branch {number}") for number in range(1, 33)]
+    assert found == pytest.approx(expected[:, in_order], rel=1e-5)
+    assert found.max() < branch_loading(operator, loads, {}).max()
 
 
 def test_an_overload_is_said_with_branch_time_and_size_and_is_no_success(tmp_path: Path, capsys) -> None:
