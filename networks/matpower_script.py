@@ -12,6 +12,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,42 +26,17 @@ LEAST_COLUMNS = {"bus": 13, "branch": 11, "gen": 10, "gencost": 5, "dcline": 3}
 LARGEST_MVA = 1e9
 SAVE = "run it in MATLAB or Octave and save the result: savecase('{name}', loadcase('{name}'))"
 
+TYPES = ("PQ", "PV", "REF", "NONE")
 BUS = (
     *("BUS_I", "BUS_TYPE", "PD", "QD", "GS", "BS", "BUS_AREA", "VM", "VA", "BASE_KV", "ZONE", "VMAX", "VMIN"),
     *("LAM_P", "LAM_Q", "MU_VMAX", "MU_VMIN"),
 )
 GEN = ("GEN_BUS", "PG", "QG", "QMAX", "QMIN", "VG", "MBASE", "GEN_STATUS", "PMAX", "PMIN")
 BRANCH = ("F_BUS", "T_BUS", "BR_R", "BR_X", "BR_B", "RATE_A", "RATE_B", "RATE_C", "TAP", "SHIFT", "BR_STATUS")
-COLUMNS = {"bus": 13, "branch": 11, "gen": 10, "gencost": 5, "dcline": 3}
-LARGEST_MVA = 1e9
-SAVE = "run it in MATLAB or Octave and save the result: savecase('{name}', loadcase('{name}'))"
-
-BUS = [
-    "BUS_I",
-    "BUS_TYPE",
-    "PD",
-    "QD",
-    "GS",
-    "BS",
-    "BUS_AREA",
-    "VM",
-    "VA",
-    "BASE_KV",
-    "ZONE",
-    "VMAX",
-    "VMIN",
-    "LAM_P",
-    "LAM_Q",
-    "MU_VMAX",
-    "MU_VMIN",
-]
-GEN = ["GEN_BUS", "PG", "QG", "QMAX", "QMIN", "VG", "MBASE", "GEN_STATUS", "PMAX", "PMIN"]
-BRANCH = ["F_BUS", "T_BUS", "BR_R", "BR_X", "BR_B", "RATE_A", "RATE_B", "RATE_C", "TAP", "SHIFT", "BR_STATUS"]
-COLUMNS = {
-    **{name: 1 + i for i, name in enumerate(("PQ", "PV", "REF", "NONE"))},
-    **{name: 1 + i for names in (BUS, GEN, BRANCH) for i, name in enumerate(names)},
-}
+COLUMNS = {name: 1 + i for names in (TYPES, BUS, GEN, BRANCH) for i, name in enumerate(names)}
 """MATPOWER's names of columns and bus types, counted from 1."""
+NAMED = {"bus": (*TYPES, *BUS), "brch": BRANCH, "gen": GEN}
+"""What idx_bus and the like return, in their order."""
 
 FUNCTIONS = {name: getattr(np, name) for name in ("sin", "cos", "tan", "sqrt", "abs", "exp")} | {
     "acos": np.arccos,
@@ -80,9 +56,16 @@ OPERATORS: dict[type, tuple[Callable[[Any, Any], Any], int]] = {
 """SCALAR: the right operand of / and ^, and one of * , has to be a number, as matrices multiply otherwise."""
 
 ASSIGNED = re.compile(r"^(mpc\.)?(\w+)((?:\.\w+)*)\s*(\(.*?\))?\s*=(?!=)\s*(.*)$", re.DOTALL)
-INDEX_NAMES = re.compile(r"^\[[\w\s,~]*\]\s*=\s*idx_(bus|brch|gen|cost|dcline)$|^define_constants$")
+INDEX_NAMES = re.compile(r"^\[([\w\s,~]*)\]\s*=\s*idx_(bus|brch|gen|cost|dcline)$|^define_constants$")
+UPDATED = re.compile(r"^(mpc\.\w+\s*\([^=]*\)|\w+)\s*([-+*/])=(?!=)\s*(.*)$", re.DOTALL)
+WITHOUT_EFFECT = re.compile(r"^(clear\s+[A-Z_\s]+|(printf|fprintf|disp|warning)\s*\(.*\))$", re.DOTALL)
+LAST = ("return", "end", "endfunction")
+"""Statements after which none of the function's is carried out, as branches and loops are refused."""
+NO_NUMBER = re.compile(r"\b0[xXbBoO]|\d_|@|//|\b(True|False|None)\b")
+"""What Python would read as a number or an operator, and MATLAB reads otherwise or not at all."""
 COLUMN_REFERENCE = re.compile(r"mpc\.(bus|branch|gen|gencost)\s*\(([^(),]*),\s*(\[[^\]]*\]|[^(),]*)\)")
-QUOTED = re.compile(r"'(?:[^'\n]|'')*'|\"[^\"\n]*\"")
+QUOTED = re.compile(r"(?<![\w)\]}.'])'(?:[^'\n]|'')*'|\"[^\"\n]*\"")
+"""A quotation; after a name or bracket the mark stands for a transpose."""
 
 
 @dataclass
@@ -116,9 +99,13 @@ class _Script:
 
     def run(self, line: int, statement: str) -> None:
         self.line, self.statement = line, statement
-        if INDEX_NAMES.match(statement) or statement.split()[0] in ("end", "return", "clear"):
+        names = INDEX_NAMES.match(statement)
+        if names is not None:
+            self._check_names(names[1] or "", names[2])
             return
-        found = ASSIGNED.match(statement)
+        if WITHOUT_EFFECT.match(statement):
+            return
+        found = ASSIGNED.match(UPDATED.sub(r"\1 = \1 \2 (\3)", statement))
         if found is None or (found[4] and not found[1]):
             raise self.refused()
         of_case, name, inner, index, value = found.groups()
@@ -141,6 +128,13 @@ class _Script:
         elif re.match(r"^mpc\b", value):
             raise self.refused()
 
+    def _check_names(self, names: str, kind: str) -> None:
+        """Refuse a list of names in which a name of MATPOWER's stands for another column."""
+        given, own = re.split(r"[\s,]+", names.strip()), NAMED.get(kind, ())
+        for name, expected in zip(given, own, strict=False):
+            if name not in (expected, "~", ""):
+                raise self.error(f"'{name}' stands for the column {expected}", f"MATPOWER's own name; {self.how()}")
+
     def _table(self, name: str, value: str) -> np.ndarray:
         if not (value.startswith("[") and value.endswith("]")):
             raise self.refused()
@@ -157,7 +151,7 @@ class _Script:
 
     def _cell(self, table: str, row: int, cell: str) -> float:
         try:
-            number = float(cell)
+            number = float(cell.replace("_", "x"))  # Python alone allows it in a number
         except ValueError:
             try:
                 number = self._value(cell)
@@ -210,8 +204,11 @@ class _Script:
 
     def _value(self, text: str) -> Any:
         """A number or an array of columns."""
+        if NO_NUMBER.search(text):
+            raise self.refused()
         plain = COLUMN_REFERENCE.sub(lambda m: f"_columns({m[1]!r}, {m[2]!r}, {m[3]!r})", text)
-        plain = plain.replace("mpc.baseMVA", "baseMVA").replace(".*", "@").replace("./", "//").replace("^", "**")
+        plain = plain.replace("mpc.baseMVA", "baseMVA").replace(".*", "@").replace("./", "//")
+        plain = plain.replace(".^", "**").replace("^", "**")  # of arrays neither is read
         try:
             tree = ast.parse(plain.strip(), mode="eval").body
             with np.errstate(all="raise"):
@@ -227,6 +224,8 @@ class _Script:
                 return np.pi if name == "pi" and "pi" not in self.variables else self.variables[name]
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=inner):
                 return self._evaluate(inner) * (-1.0 if isinstance(sign, ast.USub) else 1.0)
+            case ast.BinOp(op=ast.Pow(), right=ast.BinOp(op=ast.Pow()) | ast.UnaryOp(operand=ast.BinOp(op=ast.Pow()))):
+                raise self.refused()  # MATLAB raises from left to right, Python from right to left
             case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
                 return self._combined(op, self._evaluate(left), self._evaluate(right))
             case ast.Call(func=ast.Name(id="_columns"), args=[table, rows, columns]):
@@ -265,7 +264,7 @@ def read_matpower_script(path: Path) -> MatpowerTables:
             f"{path}: is a MATPOWER case of version 1 or another function, expected version 2 ('function mpc = NAME'); "
             + script.how()
         )
-    for line, statement in statements[1:]:
+    for line, statement in takewhile(lambda one: one[1] not in LAST, statements[1:]):
         script.run(line, statement)
     return _checked(script)
 

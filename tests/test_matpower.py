@@ -96,12 +96,43 @@ def test_a_power_factor_is_applied_in_the_order_of_the_script(tmp_path):
         ("if x\nend", ("'if x'",)),
         ("mpc.bus(2, :) = [];", ("program code",)),
         ("system('touch /tmp/x');", ("program code",)),
+        ("mpc.bus(2, 3) = 2 ^ 3 ^ 2;", ("program code",)),
+        ("mpc.bus(2, 3) = 0x64;", ("program code",)),
+        ("mpc.bus(2, 3) = 1_000;", ("program code",)),
+        ("mpc.bus(2, 3) = True;", ("program code",)),
+        ("[PQ, PV, REF, NONE, BUS_I, BUS_TYPE, QD, PD] = idx_bus;", ("'QD' stands for the column PD", "savecase")),
+        ("[a, b] = idx_brch;", ("'a' stands for the column F_BUS",)),
+        ("mpc.note = x'; mpc.bus(2, 3) = 7; for k = y'", ("'for k = y''",)),
     ],
 )  # fmt: skip
 def test_code_that_may_change_the_tables_is_refused_by_its_line(tmp_path, code, words):
     with pytest.raises(InputError) as caught:
         read_matpower_script(script(tmp_path, code))
     assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("mpc.bus(:, 3) /= 1e3;", 0.1),
+        ("mpc.bus(:, [3 4]) *= 1e-3;", 0.1),
+        ("k = 2; k += 3; mpc.bus(2, 3) = k;", 5),
+        ("mpc.bus(2, 3) = -2 ^ 2;", -4),
+        ("mpc.bus(2, 3) = 3 .^ 2;", 9),
+        ("mpc.bus(2, 3) = 2 ^ -1;", 0.5),
+        ("return;\nmpc.bus(2, 3) = 7;", 100),
+        ("mpc.bus(2, 3) = 7;\nendfunction\n", 7),
+        ("mpc.bus(2, 3) = 7;\nend\nfunction y = twice(x)\n y = 2 * x;\nend", 7),
+        ("mpc.note = x'; mpc.bus(2, 3) = 7; mpc.other = y';", 7),
+        ("mpc.note = 'a''; mpc.bus(2, 3) = 7; ''';", 100),
+        ("printf('%d;', 3); mpc.bus(2, 3) = 7;", 7),
+        ("PD = 4; mpc.bus(:, PD) = 1;", 100),
+        ("[PQ, PV, ~, NONE, BUS_I, BUS_TYPE, PD] = idx_bus; mpc.bus(2, PD) = 7;", 7),
+    ],
+)
+def test_code_without_a_conversion_is_carried_out_as_octave_does(tmp_path, code, expected):
+    """expected: the second bus's load after Octave has run the same code."""
+    assert read_matpower_script(script(tmp_path, code)).tables["bus"][1, 2] == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +147,8 @@ def test_code_that_may_change_the_tables_is_refused_by_its_line(tmp_path, code, 
         ("7 1 90 40 0 0", "7 1 90 40 0", "row 3 of mpc.bus has 12 cells"),
         ("7 1 90 40", "7 1 x 40", "row 3 of mpc.bus holds 'x'"),
         ("7 1 90 40", "7 1 NaN 40", "row 3 of mpc.bus holds 'NaN'"),
+        ("7 1 90 40", "7 1 9_0 40", "row 3 of mpc.bus holds '9_0'"),
+        ("7 1 90 40", "7 1 0x5A 40", "row 3 of mpc.bus holds '0x5A'"),
         ("7 1 90 40", "2 1 90 40", "mpc.bus are not whole and different"),
         ("1 0 12.66 1 1.1 0.9\n]", "1 0 0 1 1.1 0.9\n]", "baseKV is not above 0 in row 3"),
         ("mpc.gen = ", "mpc.other = ", "mpc.gen is missing"),
