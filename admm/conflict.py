@@ -74,7 +74,7 @@ def look(run: Run) -> None:
             if excess_eur(at_price) > least_excess(price, run.layout, run.settings.consensus_tolerance):
                 told = words(price, _explained(run, nearest, price), run.layout)
                 raise InfeasibleError(f"{told} (iteration {run.state.iteration}, {run.proof_exchanges} more exchanges)")
-        if not all(given[0].status.usable for given in answers.values()):
+        if nearest.too_large or not all(given[0].status.usable for given in answers.values()):
             return
         nearest.take(answers)
         if nearest.agree(run.settings.consensus_tolerance):
@@ -118,12 +118,8 @@ def _questions(run: Run, nearest: Nearest, name: str, prices: Sequence[np.ndarra
 
 
 def _at_price(run: Run, name: str, price: np.ndarray) -> Question:
-    at, sign, nothing = (
-        run.layout.entries(name),
-        run.layout.boundary(name).sign,
-        np.zeros(run.layout.entries(name).size),
-    )
-    return Question(run.state.iteration, sign * price[at], nothing, nothing, accuracy=ACCURACY, own_cost=False)
+    own = run.layout.boundary(name).sign * price[run.layout.entries(name)]
+    return Question(run.state.iteration, own, 0.0 * own, 0.0 * own, accuracy=ACCURACY, own_cost=False)
 
 
 def excess_eur(answers: Mapping[str, Answer]) -> float:

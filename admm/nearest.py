@@ -29,6 +29,10 @@ HALFWAY, HARDLY, FURTHER, FURTHEST = 0.5, 0.9, 4.0, 32.0
 HARDLY of what it was: where sides touch at a flat angle, projections alone take many small steps."""
 SMALLEST_SHARE = 1e-10
 """Share in a mix below which a point is forgotten."""
+RIDGE = 1e-13
+"""Share of the largest entry that is added to the diagonal: of points that coincide one mix is the best, too."""
+LARGEST = 20_000_000
+"""Numbers of a table of all agents' points up to which mixes are found: some 250 agents of 24 periods."""
 OPTIMAL = 1e-9
 """Reduced cost, as a share of the largest, from which on another point betters a mix."""
 
@@ -79,6 +83,11 @@ class Nearest:
         size = np.max(np.abs(price) / self.price_scale)
         return (price / size if size > 0 else price)[self.where]
 
+    @property
+    def too_large(self) -> bool:
+        """Whether there are too many agents and entries to mix their points in memory and in time."""
+        return 4 * len(self.names) * self.scale.size > LARGEST
+
     def agree(self, tolerance: float) -> bool:
         """Whether the mixes agree within the tolerance, a share of scale."""
         return bool(np.all(np.abs(self.mismatch) <= tolerance * self.scale))
@@ -118,14 +127,16 @@ def least_norm(columns: np.ndarray, of_agent: np.ndarray, shares: np.ndarray) ->
 
     of_agent: (k,), whose each column is. shares: (k,), where to begin. An active-set method, as Wolfe's (1976) for the
     nearest point of one polytope: the best mix of the columns in use, one column out where a share would fall below 0,
-    one in where it betters the mix.
+    each agent's best one in where it betters the mix.
     """
     agents = np.eye(of_agent[-1] + 1)[:, of_agent]
+    columns = columns / max(float(np.abs(columns).max()), 1e-300)
     base = columns @ (agents / agents.sum(axis=1, keepdims=True)).sum(axis=0)
     apart = (
         columns - ((columns @ agents.T) / agents.sum(axis=1))[:, of_agent]
     )  # from the agent's middle: no digits lost
     gram, slope = apart.T @ apart, apart.T @ base
+    gram[np.diag_indices_from(gram)] += RIDGE * max(float(np.abs(gram).max()), 1e-300)
     used = shares > 0
     for _ in range(10 * of_agent.size):
         best = _best_of(gram, slope, agents, used)
@@ -134,18 +145,23 @@ def least_norm(columns: np.ndarray, of_agent: np.ndarray, shares: np.ndarray) ->
             steps = shares[falls] / (shares[falls] - best[falls])
             shares = shares + steps.min() * (best - shares)
             out = np.flatnonzero(falls)[np.argmin(steps)]
-            shares[out], used[out] = 0.0, False
+            shares[out], used = 0.0, used & (np.arange(used.size) != out)
             continue
         shares = best
-        reduced = gram @ shares + slope
-        reduced -= (agents @ (shares * reduced))[of_agent]
-        enters = int(np.argmin(reduced))
-        if reduced[enters] >= -OPTIMAL * max(1.0, float(np.abs(gram).max())) or used[enters]:
+        entering = _entering(gram @ shares + slope, of_agent, agents, shares) & ~used
+        if not entering.any():
             break
-        used = used.copy()
-        used[enters] = True
+        used = used | entering
     shares = np.maximum(shares, 0.0)
     return shares / (agents @ shares)[of_agent]
+
+
+def _entering(gradient: np.ndarray, of_agent: np.ndarray, agents: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """(k,): of each agent the column that betters the mix most, where one does."""
+    reduced = gradient - (agents @ (shares * gradient))[of_agent]
+    least = np.full(agents.shape[0], np.inf)
+    np.minimum.at(least, of_agent, reduced)
+    return (reduced == least[of_agent]) & (reduced < -OPTIMAL * max(1e-300, float(np.abs(gradient).max())))
 
 
 def _best_of(gram: np.ndarray, slope: np.ndarray, agents: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -155,7 +171,7 @@ def _best_of(gram: np.ndarray, slope: np.ndarray, agents: np.ndarray, used: np.n
     system[: at.size, : at.size] = gram[np.ix_(at, at)]
     system[at.size :, : at.size], system[: at.size, at.size :] = agents[:, at], agents[:, at].T
     found = np.zeros(used.size)
-    found[at] = np.linalg.lstsq(system, np.concatenate([-slope[at], np.ones(count)]), rcond=None)[0][: at.size]
+    found[at] = np.linalg.solve(system, np.concatenate([-slope[at], np.ones(count)]))[: at.size]
     return found
 
 
