@@ -33,6 +33,8 @@ WINDOW = 10
 """Iterations over which the mismatch is looked at."""
 FIRST, WAIT, WAIT_SHARE = 20, 10, 0.5
 """The first iteration that may look for a proof, and how long to wait after one in vain: iterations, or their share."""
+LATE = (100, 200, 400)
+"""Iterations that look for a proof although the mismatch turns or is small, where its mean is above the tolerance."""
 COHERENT, LASTS, FAR = 0.8, 0.9, 3.0
 """A mismatch that lasts points one way, hardly falls within the window, and is above so many tolerances."""
 SHARPER = 0.1
@@ -55,6 +57,13 @@ def lasts(mismatches: Sequence[np.ndarray], tolerance: float) -> bool:
     if np.abs(latter).max() <= FAR * tolerance or whole[0] <= COHERENT * whole[1]:
         return False
     return np.linalg.norm(latter) >= LASTS * np.linalg.norm(former)
+
+
+def due(iteration: int, next_look: int, mismatches: Sequence[np.ndarray], tolerance: float) -> bool:
+    """Whether to look for a proof now; mismatches: scaled, (n,) each, the latest WINDOW ones."""
+    if iteration in LATE and len(mismatches) == WINDOW:
+        return bool(np.abs(np.mean(mismatches, axis=0)).max() > tolerance)
+    return iteration >= next_look and lasts(mismatches, tolerance)
 
 
 def look(run: Run) -> None:

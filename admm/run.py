@@ -191,11 +191,11 @@ class Run:
 
     def look_for_conflict(self) -> None:
         """Where the mismatch lasts, ask for a proof that no agreement exists; raises InfeasibleError with it. Costs
-        nothing while the mismatch falls, and one exchange where it does not, ever more seldom."""
+        nothing while the mismatch falls, and a few exchanges where it does not, ever more seldom."""
         mismatch = updates.scaled_mismatch(self.state, self.layout)
         self.mismatches = [*self.mismatches, mismatch][-conflict.WINDOW :]
         iteration = self.state.iteration
-        if iteration < self.next_look or not conflict.lasts(self.mismatches, self.settings.consensus_tolerance):
+        if not conflict.due(iteration, self.next_look, self.mismatches, self.settings.consensus_tolerance):
             return
         self.next_look = iteration + max(conflict.WAIT, int(conflict.WAIT_SHARE * iteration))
         latest = [answer for name, answer in self.frozen.latest.items() if name not in self.sides.relays]

@@ -34,7 +34,7 @@ from subproblems import QPAgent, QuadraticProgram
 FILE = "infeasible"
 SEEDS, APART, INSIDE, FAR_INSIDE = range(20), 0.1, -0.01, -0.3
 """Random wholes, and their margins in scales."""
-CORRECTIONS = 3
+CORRECTIONS = 2
 ENDED = re.compile(r"iteration (\d+), (\d+) more exchanges")
 MOST_ITERATIONS = 500
 NOTHING_EUR = 1e-6
@@ -221,7 +221,7 @@ class Stacked:
             A_eq=sp.hstack([ties, -sp.identity(m), sp.identity(m)], format="csc"),
             b_eq=np.zeros(m),
             bounds=[(None, None)] * int(start[-1]) + [(0, None)] * (2 * m),
-            method="highs",
+            method="highs-ipm",
         )
         if not found.success:
             raise admm.SolverError(f"HiGHS: {found.message}")

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from scipy.optimize import lsq_linear, nnls
 
 import admm
+from admm import conflict
 from admm.couplings import Layout
 from admm.nearest import least_norm
 from benchmarks.infeasible import Stacked
@@ -63,6 +64,19 @@ def test_a_planted_conflict_is_proved_and_named_and_nothing_else(seed: int) -> N
     assert set(whole.needy) <= set(named) and NEED in words and " MW are missing or in excess" in words
     assert Stacked(whole.programs, whole.couplings).apart_eur(named) > 1e-4
     assert solve(joined).converged and Stacked(joined.programs, joined.couplings).apart_eur(joined.programs) < 1e-6
+
+
+def test_a_small_conflict_whose_mismatch_never_lasts_is_proved_late() -> None:
+    """A need of 2 % of scale, spread over five agents and their periods: a mismatch of a few tolerances."""
+    with pytest.raises(admm.InfeasibleError, match=r"\(iteration 100, \d+ more exchanges\)$"):
+        solve(random_whole(77, 0.02))
+
+
+def test_when_a_proof_is_due() -> None:
+    steady, turning = [np.array([2e-3, 0.0])] * conflict.WINDOW, [np.array([2e-3, 0.0]), np.array([-2e-3, 0.0])] * 5
+    assert conflict.due(100, 101, steady, 1e-3) and not conflict.due(101, 101, steady, 1e-3)
+    assert not conflict.due(100, 0, turning, 1e-3) and not conflict.due(100, 0, steady[:5], 1e-3)
+    assert conflict.due(30, 30, [10 * one for one in steady], 1e-3)
 
 
 @pytest.mark.parametrize("seed", [3, 4])
