@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,6 +96,12 @@ DATA_CLASSES = {
 """What may be made from a file: tables of numbers and text."""
 
 
+UNUSED = ("profiles", "loadcases")
+"""Entries of SimBench's networks that no power flow needs; a year of profiles takes ten seconds to read."""
+CLASS_WORDS = re.compile(r"_class|_module|\\")
+"""What a text must hold to name a class; a backslash, as it may spell the words otherwise."""
+
+
 def data_only(content: Any) -> Any:
     """What a JSON file holds without what is no data: left out of tables by name, null in a list.
 
@@ -102,17 +109,19 @@ def data_only(content: Any) -> Any:
     the like are of no use here, and a file from elsewhere shall run nothing.
     """
     if isinstance(content, list):
-        return [data_only(value) for value in content]
+        return [data_only(value) if isinstance(value, (dict, list)) else value for value in content]
     if not isinstance(content, dict):
         return content
     if ("_class" in content or "_module" in content) and (
         (content.get("_module"), content.get("_class")) not in DATA_CLASSES
     ):
         return None
-    kept = {key: data_only(value) for key, value in content.items()}
+    kept = {key: data_only(value) for key, value in content.items() if key not in UNUSED}
     found = {key: value for key, value in kept.items() if value is not None or content[key] is None}
-    if isinstance(found.get("_object"), str):  # a table is text that is JSON again; a path there would be read
-        found["_object"] = json.dumps(data_only(json.loads(found["_object"])))
+    text = found.get("_object")
+    if isinstance(text, str):  # a table is text that is JSON again; a path there would be read
+        table = json.loads(text)
+        found["_object"] = json.dumps(data_only(table)) if CLASS_WORDS.search(text) else text
     return found
 
 

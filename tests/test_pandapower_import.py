@@ -15,6 +15,7 @@ from admm import InputError
 from networks.feeder import read_feeder_csv
 from networks.grids import grid_folder
 from networks.pandapower_import import feeder_from_pandapower, transmission_from_pandapower
+from networks.pandapower_tables import open_network
 from networks.transmission import read_transmission_csv
 from tests.feeder_nets import own_flow
 from tests.test_transmission import PUBLISHED_CENT, PUBLISHED_USD, model_of, solve
@@ -71,7 +72,8 @@ def test_from_a_json_file(tmp_path):
         feeder_from_pandapower(tmp_path / "none.json")
 
 
-def test_a_file_runs_nothing_and_reads_no_other_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("spelling", ["_class", "_cl\\u0061ss"])
+def test_a_file_runs_nothing_and_reads_no_other_file(tmp_path, monkeypatch, spelling):
     """pandapower imports the module of any class that a file names, and reads a table from a path in its place."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "evil.py").write_text("open('ran', 'w').close()\n", encoding="utf-8")
@@ -81,7 +83,8 @@ def test_a_file_runs_nothing_and_reads_no_other_file(tmp_path, monkeypatch):
     content["_object"]["extra"] = hidden
     table = {"columns": ["object"], "index": [0], "data": [[hidden]]}
     content["_object"]["controller"] = {
-        "_module": "pandas.core.frame", "_class": "DataFrame", "_object": json.dumps(table), "orient": "split"
+        "_module": "pandas.core.frame", "_class": "DataFrame", "orient": "split",
+        "_object": json.dumps(table).replace("_class", spelling),
     }  # fmt: skip
     path = tmp_path / "net.json"
     path.write_text(json.dumps(content), encoding="utf-8")
@@ -91,6 +94,15 @@ def test_a_file_runs_nothing_and_reads_no_other_file(tmp_path, monkeypatch):
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(InputError, match="pandapower cannot read it"):
         feeder_from_pandapower(path)
+
+
+def test_profiles_of_a_year_are_not_read(tmp_path):
+    """SimBench's networks hold them; they took ten seconds."""
+    content = json.loads(pp.to_json(chain()))
+    content["_object"]["profiles"] = {"load": "no table at all", "renewables": {"_class": "Evil", "_module": "evil"}}
+    (tmp_path / "net.json").write_text(json.dumps(content), encoding="utf-8")
+    assert "profiles" not in open_network(tmp_path / "net.json")
+    assert feeder_from_pandapower(tmp_path / "net.json").nodes == feeder_from_pandapower(chain()).nodes
 
 
 def test_what_pandapower_logs_does_not_reach_the_terminal(tmp_path, caplog):
