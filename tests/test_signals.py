@@ -19,6 +19,7 @@ import pytest
 from admm.abort import abort
 from admm.commands.common import lock_for
 from admm.progress import ProgressPrinter
+from admm.resume import latest_iteration
 from tests.case_tools import ROOT_ENVIRONMENT
 from tests.conftest import find_mpirun
 from tests.market_tools import small_case
@@ -250,6 +251,21 @@ def test_a_signal_to_one_rank_ends_the_run_with_a_checkpoint(
     told = "rank 1 was told to stop: " if rank == 1 else ""
     assert f"tieline: {told}ends after this iteration, with a checkpoint" in errors, errors
     assert json.loads((out / "summary.json").read_text())["status"] == "interrupted"
+
+
+def test_a_launcher_that_is_told_to_stop_tells_its_ranks_or_kills_them(
+    mpirun_start, case: Path, tmp_path: Path
+) -> None:
+    """Open MPI's kills them, and only what was saved before is there."""
+    out = tmp_path / "out"
+    options = ("--out", out, "--tolerance", "1e-9", "--checkpoint-every", "1e-6")
+    with on_ranks(mpirun_start, tmp_path / "log", "", "run", case, *options) as job:
+        wait_for(lambda: (out / "checkpoint.h5").exists(), job)
+        job.terminate()
+        _, errors = job.communicate(timeout=120)
+    assert job.returncode == (1 if under_open_mpi() else 130) and "Traceback" not in errors, errors
+    assert ("ends after this iteration, with a checkpoint" in errors) is not under_open_mpi(), errors
+    assert (out / "summary.json").exists() is not under_open_mpi() and latest_iteration(out) > 0
 
 
 SOON = """
