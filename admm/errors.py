@@ -36,8 +36,11 @@ def say(error: TielineError) -> None:
 
 
 def write_line(words: str) -> None:
-    """Write to standard error, in one piece: other ranks write there, too. Nobody may be left to read it."""
-    with suppress(OSError, ValueError):
+    """Write to standard error, in one piece: other ranks write there, too.
+
+    Nobody may be left to read it, and a signal may come in the middle of another line.
+    """
+    with suppress(OSError, ValueError, RuntimeError):
         sys.stderr.write(f"{words}\n")
         sys.stderr.flush()
 

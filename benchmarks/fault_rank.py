@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from admm import checkpoint, wire
-from admm.cli import main
 from admm.interfaces import Answer, Question
+from admm.start import main
 
 FAULTS: dict[str, Callable[[Answer], Answer]] = {}
 OUTSIDE = ("SIGINT", "SIGTERM")

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from admm.cli import natural_number
+from admm.cli import natural_number, positive_number
 from admm.output import versions
 from admm.resume import CHECKPOINT, latest_iteration
 from admm.shared_memory import left_behind
@@ -40,8 +40,9 @@ from networks.case_file import BUNDLED, CASE_FILE
 FILE = "faults"
 COMMUNITIES, PERIODS = ("ec01-homes", "ec02-homes-cars", "ec04-shops"), 6
 RANKS, VICTIM, STRIKES_AT = 3, 1, 7
-DEADLINE_SECONDS, BEYOND_SECONDS, LIMIT_SECONDS = 5.0, 10.0, 40.0
-"""Of silence, by when after it all has to be over, and after which this program calls a run hung."""
+DEADLINE_SECONDS, BEYOND_SECONDS, LIMIT_SECONDS = 5.0, 10.0, 35.0
+"""Of silence unless `--deadline` says otherwise, by when after it all has to be over, and after which, beyond the
+deadline, this program calls a run hung."""
 SOUND = "none"
 MARK = "TIELINE_FAULTS"
 """In the environment of every process of a launch, its supervisor included."""
@@ -54,7 +55,7 @@ sys.exit(supervise({}))
 """
 NOTE = (
     f"Runs of {len(COMMUNITIES)} communities over {PERIODS} periods; {RANKS} ranks, of which rank {VICTIM} fails in "
-    f"iteration {STRIKES_AT}; deadline {DEADLINE_SECONDS:g} s; state saved after every iteration. `seconds`: from the "
+    f"iteration {STRIKES_AT}; deadline {{deadlines}} s; state saved after every iteration. `seconds`: from the "
     "fault to the end of the last process, with the launches that follow where supervised. `left`: processes after the "
     f"deadline and {BEYOND_SECONDS:g} s, and then files in shared memory. `same bytes`: whether boundary.h5 of the run "
     "that went on from the checkpoint is that of a run without a fault; a supervised run goes on by itself. A random "
@@ -81,6 +82,7 @@ class FaultRow:
     same_bytes: bool | None = None
     said: str = ""
     seed: int | None = None
+    deadline_seconds: float = DEADLINE_SECONDS
     versions: str = field(default_factory=versions)
     machine: str = field(default_factory=machine)
 
@@ -104,6 +106,13 @@ def add_own_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--numbers", nargs="*", type=natural_number, help="of such runs, only these; they count from 0")
     parser.add_argument("--seed", type=natural_number, default=0, help="of the random moments")
     parser.add_argument("--faults", nargs="*", help="only these")
+    add_deadline(parser, DEADLINE_SECONDS)
+
+
+def add_deadline(parser: argparse.ArgumentParser, seconds: float) -> None:
+    parser.add_argument(
+        "--deadline", type=positive_number, default=seconds, help="of a run that fails, s (busy machine: more)"
+    )
 
 
 def run_faults(options: Options) -> list[dict[str, Any]]:
@@ -111,7 +120,7 @@ def run_faults(options: Options) -> list[dict[str, Any]]:
     path = options.out / f"{FILE}.csv"
     found = {identity(row): row for row in options.former_rows(path)}
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder))
+        bench = Bench(Path(folder), options.own["deadline"])
         for row in bench.rows(transports(options.own["pythons"]), options.own):
             print(" ".join(f"{key}={value}" for key, value in list(asdict(row).items())[:-2]), flush=True)
             found[identity(asdict(row))] = asdict(row)
@@ -136,8 +145,9 @@ def transports(pythons: Sequence[str], ranks: int = RANKS) -> list[Transport]:
 class Bench:
     """A case, the bytes that a sound run of it ends with, and folders for runs that fail."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, deadline_seconds: float) -> None:
         self._folder, self._case, self._runs = folder, small_case(folder / "case"), 0
+        self._deadline, self._limit = deadline_seconds, deadline_seconds + LIMIT_SECONDS
         self._sound: dict[str, bytes] = {}
         self._lasts: dict[str, float] = {}
 
@@ -157,8 +167,10 @@ class Bench:
         out = self._new_folder()
         stamp = out.with_suffix(".stamp")
         words = [fault, str(STRIKES_AT), "0" if transport.in_process else str(VICTIM), str(stamp)]
-        launch = Launch(transport, ["-m", "benchmarks.fault_rank", *words], self._arguments(out), out, supervised)
-        row = FaultRow(fault, transport.name, supervised)
+        launch = Launch(
+            transport, ["-m", "benchmarks.fault_rank", *words], self._arguments(out), out, supervised, self._deadline
+        )
+        row = FaultRow(fault, transport.name, supervised, deadline_seconds=self._deadline)
         self._watch(row, launch, stamp, fault if fault in OUTSIDE else None)
         if fault == "checkpoint damaged":
             flip_a_byte(out / CHECKPOINT)
@@ -169,12 +181,12 @@ class Bench:
         """A run that is killed at a random moment: one of its processes, or all at once, but for its supervisor."""
         draw, out, victims = random.Random(seed), self._new_folder(), []
         while not victims:  # a run that was over before is not counted
-            launch = Launch(transport, ["-m", "admm"], self._arguments(out), out, supervised)
+            launch = Launch(transport, ["-m", "admm"], self._arguments(out), out, supervised, self._deadline)
             launch.start()
             time.sleep(draw.uniform(0.0, self._seconds_of(transport)))
             victims = launch.victims()
             if not victims:
-                launch.wait(LIMIT_SECONDS)
+                launch.wait(self._limit)
                 shutil.rmtree(out, ignore_errors=True)
         if draw.random() < 0.5:
             victims = [draw.choice(victims)]
@@ -182,7 +194,7 @@ class Bench:
         for pid in victims:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        row = FaultRow("random kill", transport.name, supervised, seed=seed)
+        row = FaultRow("random kill", transport.name, supervised, seed=seed, deadline_seconds=self._deadline)
         self._end(row, launch, began)
         self._resume(row, transport, out)
         return row
@@ -193,13 +205,13 @@ class Bench:
             out, began = self._new_folder(), time.time()
             launch = Launch(transport, ["-m", "admm"], self._arguments(out), out, False)
             launch.start()
-            launch.wait(LIMIT_SECONDS)
+            launch.wait(self._limit)
             self._lasts[transport.name] = time.time() - began
         return self._lasts[transport.name]
 
     def _watch(self, row: FaultRow, launch: Launch, stamp: Path, sent: str | None) -> None:
         launch.start()
-        until = time.time() + LIMIT_SECONDS
+        until = time.time() + self._limit
         while not stamp.exists() and launch.running() and time.time() < until:
             time.sleep(0.01)
         if sent is not None:
@@ -208,8 +220,8 @@ class Bench:
         self._end(row, launch, began)
 
     def _end(self, row: FaultRow, launch: Launch, began: float) -> None:
-        row.code, row.said = launch.wait(LIMIT_SECONDS)
-        until = max(began, time.time() if row.supervised else 0.0) + DEADLINE_SECONDS + BEYOND_SECONDS
+        row.code, row.said = launch.wait(self._limit)
+        until = max(began, time.time() if row.supervised else 0.0) + self._deadline + BEYOND_SECONDS
         while launch.processes() and time.time() < until:
             time.sleep(0.01)
         row.seconds = round(time.time() - began, 2)
@@ -225,7 +237,7 @@ class Bench:
             row.resumed_code = 0
         else:
             again.start()
-            row.resumed_code, _ = again.wait(LIMIT_SECONDS)
+            row.resumed_code, _ = again.wait(self._limit)
         boundary = out / "boundary.h5"
         row.same_bytes = boundary.is_file() and boundary.read_bytes() == self._bytes_of(transport)
         shutil.rmtree(out, ignore_errors=True)
@@ -236,14 +248,14 @@ class Bench:
             out = self._new_folder()
             launch = Launch(Transport(SOUND, transport.python), ["-m", "admm"], self._arguments(out), out, False)
             launch.start()
-            code, said = launch.wait(LIMIT_SECONDS)
+            code, said = launch.wait(self._limit)
             if code != 0:
                 raise RuntimeError(f"the run without a fault ended with {code}: {said}")
             self._sound[transport.python] = (out / "boundary.h5").read_bytes()
         return self._sound[transport.python]
 
     def _arguments(self, out: Path) -> list[str]:
-        every = ["--checkpoint-every", "1e-6", "--deadline", str(DEADLINE_SECONDS)]
+        every = ["--checkpoint-every", "1e-6", "--deadline", str(self._deadline)]
         return ["run", str(self._case), "--out", str(out), *every]
 
     def _new_folder(self) -> Path:
@@ -255,13 +267,19 @@ class Launch:
     """One start of a run, alone or under a supervisor."""
 
     def __init__(
-        self, transport: Transport, program: Sequence[str], arguments: Sequence[str], out: Path, supervised: bool
+        self,
+        transport: Transport,
+        program: Sequence[str],
+        arguments: Sequence[str],
+        out: Path,
+        supervised: bool,
+        deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         self.out, self.mark = out, uuid.uuid4().hex
         command = [*transport.words, transport.python, *program, *arguments]
         if supervised:
             resume = ["--resume", str(out)]
-            words = f"{command!r}, {resume!r}, 2, {DEADLINE_SECONDS!r}, lambda: latest_iteration(Path({str(out)!r}))"
+            words = f"{command!r}, {resume!r}, 2, {deadline_seconds!r}, lambda: latest_iteration(Path({str(out)!r}))"
             command = [transport.python, "-c", SUPERVISED.format(words)]
         self._command, self._supervised = command, supervised
         self._log = out.with_suffix(".log")
@@ -358,8 +376,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             "same_bytes": f"{sum(row['same_bytes'] for row in kills)} of {len(kills)}",
             "said": "",
         })  # fmt: skip
-    below = made_with(rows)
-    return markdown_table([{**row, **below} for row in shown], NOTE, nothing="-")
+    below, note = made_with(rows), NOTE.format(deadlines=deadlines(rows, DEADLINE_SECONDS))
+    return markdown_table([{**row, **below} for row in shown], note, nothing="-")
+
+
+def deadlines(rows: Sequence[dict[str, Any]], usual_seconds: float) -> str:
+    """Name those of all rows, s; rows that do not say have the usual one."""
+    found = sorted({row.get("deadline_seconds") or usual_seconds for row in rows})
+    return " or ".join(f"{seconds:g}" for seconds in found)
 
 
 SHOWN = tuple(FaultRow.__dataclass_fields__)[: tuple(FaultRow.__dataclass_fields__).index("seed")]

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from admm.resume import latest_iteration
 from benchmarks.faults import (
     Launch,
     Transport,
+    add_deadline,
+    deadlines,
     small_case,
     transports,
     unused_shared_memory,
@@ -40,7 +43,8 @@ FILE, PAIRS_FILE = "kills", "two_at_once"
 RANKS, ON_RANKS_EVERY = 2, 4
 """Each so many-th run is resumed on ranks, the others in one process."""
 DEADLINE_SECONDS, BEYOND_SECONDS, LIMIT_SECONDS, PATIENT_SECONDS = 10.0, 10.0, 120.0, 90.0
-"""Of the killed run, by when after it all has to be over, of a run that hangs; and the deadline of the other runs."""
+"""Of the killed run unless `--deadline` says otherwise, by when after it all has to be over, of a run that hangs; and
+the deadline of the other runs."""
 CHECKPOINT_EVERY_SECONDS = 0.1
 TRIES = 5
 """So often is a kill tried that comes when the run is over; each time after a quarter of the delay."""
@@ -51,7 +55,7 @@ SETTLED_SECONDS = 1.0
 """What is in shared memory for longer, mapped by no process, is left behind; else another program is about to."""
 BOUNDARY = "boundary.h5"
 NOTE = (
-    f"{RANKS} ranks; deadline {DEADLINE_SECONDS:g} s; state saved every {CHECKPOINT_EVERY_SECONDS:g} s. `seconds`: the "
+    f"{RANKS} ranks; deadline {{deadlines}} s; state saved every {CHECKPOINT_EVERY_SECONDS:g} s. `seconds`: the "
     f"longest from a kill to the end of the last process of that run; `in time`: within the deadline and "
     f"{BEYOND_SECONDS:g} s. `code`: of the killed run. `same bytes`: runs whose boundary.h5 after the resumed run is "
     f"that of an undisturbed run; every {ON_RANKS_EVERY}th is resumed on ranks, the others in one process. `left`: "
@@ -77,6 +81,7 @@ class KillRow:
     place: str
     killed: str
     delay_seconds: float
+    deadline_seconds: float = DEADLINE_SECONDS
     code: int | None = None
     seconds: float | None = None
     in_time: bool | None = None
@@ -110,6 +115,7 @@ class PairRow:
 def add_own_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pythons", nargs="*", default=[], metavar="NAME=PYTHON", help="Pythons with an mpirun beside")
     parser.add_argument("--kills", type=natural_number, default=100, help="planned kills")
+    add_deadline(parser, DEADLINE_SECONDS)
     parser.add_argument("--pairs", type=natural_number, default=20, help="pairs of runs that begin at once")
     parser.add_argument("--numbers", nargs="*", type=natural_number, help="of both, only these; they count from 0")
 
@@ -119,7 +125,8 @@ def run_kills(options: Options) -> None:
     every = transports(options.own["pythons"], RANKS)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
-        for name, count, measure in ((FILE, "kills", bench.killed), (PAIRS_FILE, "pairs", bench.pair)):
+        killed = partial(bench.killed, deadline=options.own["deadline"])
+        for name, count, measure in ((FILE, "kills", killed), (PAIRS_FILE, "pairs", bench.pair)):
             found = {row["number"]: row for row in options.former_rows(options.out / f"{name}.csv")}
             for number in options.own["numbers"] or range(options.own[count]):
                 if options.resume and not options.again and number in found:
@@ -166,7 +173,7 @@ class Bench:
         self._folder, self._case, self._runs = folder, small_case(folder / "case"), 0
         self._sound: dict[tuple[str, str], bytes] = {}
 
-    def killed(self, number: int, every: Sequence[Transport]) -> KillRow:
+    def killed(self, number: int, every: Sequence[Transport], deadline: float = DEADLINE_SECONDS) -> KillRow:
         """Kill one run, and let it go on."""
         planned, draw = plan(every), random.Random(number)
         transport, place, who = planned[number % len(planned)]
@@ -176,10 +183,10 @@ class Bench:
         for _ in range(TRIES):
             out = self._new_folder()
             words = [place, who, str(delay), str(victim), str(out.with_suffix(".stamp"))]
-            arguments = [*self._arguments(out), "--deadline", str(DEADLINE_SECONDS)]
+            arguments = [*self._arguments(out), "--deadline", str(deadline)]
             launch = Launch(transport, ["-m", "benchmarks.kill_rank", *words], arguments, out, False)
             killed = f"rank {victim}" if who == RANK and not transport.in_process else who
-            row = KillRow(number, transport.name, phase, place, killed, round(delay, 4))
+            row = KillRow(number, transport.name, phase, place, killed, round(delay, 4), deadline)
             self._end(row, launch)
             if row.seconds is not None:
                 break
@@ -195,11 +202,11 @@ class Bench:
         row.code, row.said = launch.wait(LIMIT_SECONDS)
         if stamp.exists():
             began = float(stamp.read_text())
-            until = began + DEADLINE_SECONDS + BEYOND_SECONDS
+            until = began + row.deadline_seconds + BEYOND_SECONDS
             while launch.processes() and time.time() < until:
                 time.sleep(0.01)
             row.seconds = round(time.time() - began, 2)
-            row.in_time = row.code is not None and row.seconds <= DEADLINE_SECONDS + BEYOND_SECONDS
+            row.in_time = row.code is not None and row.seconds <= row.deadline_seconds + BEYOND_SECONDS
         row.processes_left = len(launch.processes())
         row.shared_memory_left = len(left_since(launch))
         row.saved_iteration = latest_iteration(launch.out)
@@ -302,7 +309,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         })  # fmt: skip
     same, clean = sum(row["same_bytes"] for row in rows), sum(_is_clean(row) for row in rows)
     in_time = sum(bool(row["in_time"]) for row in rows)
-    told = f"{len(rows)} kills: {in_time} in time, {same} with the same bytes, {clean} with nothing left. {NOTE}"
+    note = NOTE.format(deadlines=deadlines(rows, DEADLINE_SECONDS))
+    told = f"{len(rows)} kills: {in_time} in time, {same} with the same bytes, {clean} with nothing left. {note}"
     return markdown_table([{**row, **made_with(rows)} for row in shown], told, nothing="-")
 
 
