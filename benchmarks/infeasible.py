@@ -75,7 +75,7 @@ LIMITS = {
         "price_eur_per_mwh = 18.0",
         "price_eur_per_mwh = 18.0\nimport_limit_mw = 46.0",
         "price_eur_per_mwh = 18.0\nimport_limit_mw = 48.5",
-        "gates",
+        "import limit",
     ),
 }
 NOTE = (
