@@ -144,12 +144,10 @@ def read_feeder_csv(folder: Path | str, slack_voltage_pu: float = 1.0) -> Feeder
         names = ", ".join(row.text("bus") for row in roots) or "none"
         raise InputError(f"{folder / 'bus.csv'}: buses of type slack: {names}; expected exactly one root")
     kv = roots[0].number("base_kV")
-    nodes = [_node(row) for row in buses]
-    if kv <= 0 or any(node.base_kv != kv for node in nodes):
-        raise InputError(
-            f"{folder / 'bus.csv'}: base_kV differs between buses or is not above 0; expected one voltage level"
-        )
-    branches = [_branch(row, kv) for row in lines if not row.flag("tie")]
+    _check_buses(buses, kv)
+    closed = [row for row in lines if not row.flag("tie")]
+    _check_branches(closed, {row.text("bus") for row in buses})
+    nodes, branches = [_node(row) for row in buses], [_branch(row, kv) for row in closed]
     return feeder_from_tables(folder.name, roots[0].text("bus"), nodes, branches, slack_voltage_pu, notes=notes)
 
 
@@ -158,6 +156,38 @@ def _type(row: TableRow) -> str:
     if found not in ("slack", "PQ"):
         raise InputError(f"{row.where}: type is '{found}', expected 'slack' or 'PQ': a feeder has no other buses")
     return found
+
+
+def _check_buses(rows: Sequence[TableRow], kv: float) -> None:
+    """Raise InputError for numbers of buses that no feeder has. kv: the root's base_kV."""
+    seen: set[str] = set()
+    for row in rows:
+        if row.text("bus") in seen:
+            raise InputError(f"{row.where}: bus {row.text('bus')} is there twice, expected one row a bus")
+        seen.add(row.text("bus"))
+        if row.number("base_kV") != kv or kv <= 0:
+            expected = (
+                f"expected the root's {kv:g}, as a feeder has one voltage level" if kv > 0 else "expected above 0"
+            )
+            raise InputError(f"{row.where}: base_kV is {row.number('base_kV'):g}, {expected}")
+        lowest, highest = row.number("Vmin_pu"), row.number("Vmax_pu")
+        if lowest < 0:
+            raise InputError(f"{row.where}: Vmin_pu is {lowest:g}, expected at least 0")
+        if highest <= 0 or highest < lowest:
+            raise InputError(f"{row.where}: Vmax_pu is {highest:g}, expected above 0 and at least Vmin_pu, {lowest:g}")
+
+
+def _check_branches(rows: Sequence[TableRow], buses: set[str]) -> None:
+    """Raise InputError for ends that are no bus, and for numbers that no branch has."""
+    for row in rows:
+        for key in ("from_bus", "to_bus"):
+            if row.text(key) not in buses:
+                raise InputError(f"{row.where}: {key} is '{row.text(key)}', expected a bus of bus.csv")
+        for key in ("r_ohm", "x_ohm"):
+            if row.number(key) < 0:
+                raise InputError(f"{row.where}: {key} is {row.number(key):g}, expected at least 0")
+        if row.number("I_max_A") <= 0:
+            raise InputError(f"{row.where}: I_max_A is {row.number('I_max_A'):g}, expected a number above 0")
 
 
 def _node(row: TableRow) -> FeederNode:

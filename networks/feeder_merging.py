@@ -18,6 +18,9 @@ from networks.feeder_model import LEAST_IMPEDANCE_PU
 from networks.feeder_rows import FeederBranch, FeederNode
 from networks.radial import has_loop, listed
 
+LOST_SHARE = 1e-17
+"""Of an impedance: what is less changes no digit of it, but pandapower's start may divide by it."""
+
 
 @dataclass(frozen=True)
 class Merged:
@@ -35,7 +38,7 @@ def merged_tables(root: str, nodes: Sequence[FeederNode], branches: Sequence[Fee
     joined = _without_parallels(branches, notes)
     names = [node.name for node in nodes]
     if not has_loop(names, joined):
-        return Merged(list(nodes), [_coupler_or_branch(one) for one in joined], {}, notes)
+        return Merged(list(nodes), list(map(_coupler_or_branch, joined)), {}, notes)
     stands_for = _joined_by_couplers(root, names, joined)
     lost = [one for one in joined if _is_coupler(one)]
     others = [
@@ -48,7 +51,7 @@ def merged_tables(root: str, nodes: Sequence[FeederNode], branches: Sequence[Fee
     ]
     aliases = {name: node for name, node in stands_for.items() if name != node}
     fused = _with_shunts(_fused(nodes, stands_for), lost, stands_for)
-    return Merged(fused, _without_parallels(others, notes), aliases, notes)
+    return Merged(fused, list(map(_coupler_or_branch, _without_parallels(others, notes))), aliases, notes)
 
 
 def _is_coupler(branch: FeederBranch) -> bool:
@@ -56,7 +59,12 @@ def _is_coupler(branch: FeederBranch) -> bool:
 
 
 def _coupler_or_branch(branch: FeederBranch) -> FeederBranch:
-    return replace(branch, r_pu=0.0, x_pu=0.0) if _is_coupler(branch) else branch
+    """Without what is too small to matter: the impedance of a coupler, or a part that double precision loses."""
+    if _is_coupler(branch):
+        return replace(branch, r_pu=0.0, x_pu=0.0)
+    least = LOST_SHARE * np.hypot(branch.r_pu, branch.x_pu)
+    parts = {key: 0.0 for key in ("r_pu", "x_pu") if 0 < abs(getattr(branch, key)) < least}
+    return replace(branch, **parts) if parts else branch
 
 
 def _without_parallels(branches: Sequence[FeederBranch], notes: list[str]) -> list[FeederBranch]:

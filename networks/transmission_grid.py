@@ -135,7 +135,9 @@ class TransmissionGrid:
 
     def _check_branches(self) -> None:
         for one in self.branches:
-            self.bus(one.from_bus), self.bus(one.to_bus)
+            for key, end in (("from_bus", one.from_bus), ("to_bus", one.to_bus)):
+                if end not in self._place:
+                    raise self._error(f"branch '{one.name}': {key} is '{end}', which is no bus of it")
             if one.from_bus == one.to_bus:
                 raise self._error(f"branch '{one.name}' begins and ends at bus '{one.to_bus}'")
             if not (np.isfinite(one.x_pu) and abs(one.x_pu) >= LEAST_X_PU):
@@ -155,7 +157,8 @@ class TransmissionGrid:
         if not self.generators:
             raise self._error("has no generators, expected at least one")
         for one in self.generators:
-            self.bus(one.bus)
+            if one.bus not in self._place:
+                raise self._error(f"generator '{one.name}': bus is '{one.bus}', which is no bus of it")
             if not (np.isfinite([one.p_min_mw, one.p_max_mw]).all() and one.p_min_mw <= one.p_max_mw):
                 raise self._error(f"generator '{one.name}': p_min_mw is {one.p_min_mw!r} and p_max_mw {one.p_max_mw!r}")
             for key in ("quadratic_cost_eur_per_mw2h", "reserve_quadratic_cost_eur_per_mw2h", "ramp_mw_per_hour"):

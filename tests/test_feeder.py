@@ -294,7 +294,7 @@ def test_the_charging_of_a_branch_in_a_csv_file_counts(tmp_path):
         ({"branch.csv": [("b_siemens", "g_siemens"), ("0.2511,0.0,", "0.2511,0.002,")]}, "line 3: column 'g_siemens'"),
         ({"bus.csv": [("V_base_case_pu", "Bs_Mvar")]}, "line 2: column 'Bs_Mvar' is not known, but looks as if it"),
         ({"bus.csv": [("2,PQ", "2,PV")]}, "line 3: type is 'PV', expected 'slack' or 'PQ'"),
-        ({"branch.csv": [("0.0922,0.047", "-0.0922,0.047")]}, "'branch 1': r_pu is -0.00057"),
+        ({"branch.csv": [("0.0922,0.047", "-0.0922,0.047")]}, "line 2: r_ohm is -0.0922, expected at least 0"),
     ],
 )
 def test_a_csv_column_that_changes_physics_is_not_ignored(tmp_path, edits, words):
@@ -315,3 +315,40 @@ def test_nodes_of_nearly_no_impedance_between_are_one_in_voltage(tmp_path):
     assert voltage[0] == pytest.approx(voltage[1], abs=EXACT)
     found = ac_flow(feeder, feeder.load_p_mw[None], feeder.load_q_mvar[None])
     assert found.voltage_pu[0] == pytest.approx(np.abs(voltage), abs=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "cell", "words"),
+    [
+        ("bus.csv", "bus", "3", "line 6: bus 3 is there twice"),
+        ("bus.csv", "base_kV", "11", "line 6: base_kV is 11, expected the root's 12.66"),
+        ("bus.csv", "Vmin_pu", "-1", "line 6: Vmin_pu is -1, expected at least 0"),
+        ("bus.csv", "Vmax_pu", "0.5", "line 6: Vmax_pu is 0.5, expected above 0 and at least Vmin_pu, 0.9"),
+        ("branch.csv", "to_bus", "99", "line 6: to_bus is '99', expected a bus of bus.csv"),
+        ("branch.csv", "x_ohm", "-1", "line 6: x_ohm is -1, expected at least 0"),
+        ("branch.csv", "I_max_A", "0", "line 6: I_max_A is 0, expected a number above 0"),
+    ],
+)
+def test_a_number_that_no_feeder_has_is_refused_by_line_and_column(tmp_path, file, column, cell, words):
+    changed_cell(tmp_path, file, column, cell)
+    with pytest.raises(InputError, match=rf"{file}: {words}"):
+        read_feeder_csv(tmp_path)
+
+
+def test_a_resistance_that_no_digit_shows_counts_as_none(tmp_path):
+    """pandapower's start divides by impedances, where it underflowed."""
+    changed_cell(tmp_path, "branch.csv", "r_ohm", "1e-300")
+    feeder = read_feeder_csv(tmp_path)
+    assert feeder.r_pu[feeder.branches.index("branch 5")] == 0
+    p, q = feeder.load_p_mw[None], feeder.load_q_mvar[None]
+    expected = np.abs(Sweep(feeder).run(p, q).voltage_pu)
+    assert ac_flow(feeder, p, q).voltage_pu == pytest.approx(expected, abs=1e-9)
+
+
+def changed_cell(folder, file, column, cell):
+    """The bundled feeder with another cell in the fifth row."""
+    for name in ("bus.csv", "branch.csv"):
+        rows = [line.split(",") for line in (grid_folder("ieee33") / name).read_text(encoding="utf-8").split()]
+        if name == file:
+            rows[5][rows[0].index(column)] = cell
+        (folder / name).write_text("\n".join(map(",".join, rows)), encoding="utf-8")
