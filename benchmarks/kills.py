@@ -200,8 +200,9 @@ class Bench:
         stamp = launch.out.with_suffix(".stamp")
         launch.start()
         row.code, row.said = launch.wait(LIMIT_SECONDS)
-        if stamp.exists():
-            began = float(stamp.read_text())
+        struck = stamp.read_text() if stamp.exists() else ""  # empty: the run was over in the middle of writing it
+        if struck:
+            began = float(struck)
             until = began + row.deadline_seconds + BEYOND_SECONDS
             while launch.processes() and time.time() < until:
                 time.sleep(0.01)
