@@ -22,9 +22,9 @@ import numpy as np
 
 from admm.couplings import Block, Layout
 from admm.errors import InfeasibleError
-from admm.graph import given_name
+from admm.graph import given_name, same_on_relays
 from admm.interfaces import Answer, Question
-from admm.nearest import Nearest, entries_as_given
+from admm.nearest import Nearest
 
 if TYPE_CHECKING:
     from admm.run import Run
@@ -101,7 +101,7 @@ def _explained(run: Run, nearest: Nearest, price: np.ndarray) -> dict[str, Answe
 def _drift(run: Run) -> np.ndarray:
     """The direction in which prices run away, (n,)."""
     drift = run.state.penalty * run.layout.scale * np.mean(run.mismatches, axis=0)
-    drift = _same_on_relays(drift, run)
+    drift = same_on_relays(drift, run.layout)
     size = float(np.max(np.abs(drift) / run.layout.price_scale))
     return drift / size if size > 0 else drift
 
@@ -111,12 +111,6 @@ def _with_sharper(price: np.ndarray, layout: Layout) -> list[np.ndarray]:
     size = np.abs(price) / layout.price_scale
     sharp = np.where(size >= SHARPER * size.max(), price, 0.0)
     return [price] if np.array_equal(price, sharp) else [price, sharp]
-
-
-def _same_on_relays(price: np.ndarray, run: Run) -> np.ndarray:
-    """Both halves of a relayed coupling at their mean: a relay has an answer to no other price."""
-    where = entries_as_given(run.layout)
-    return (np.bincount(where, price) / np.bincount(where))[where]
 
 
 def _questions(run: Run, nearest: Nearest, name: str, prices: Sequence[np.ndarray]) -> list[Question]:

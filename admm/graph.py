@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from admm.couplings import Coupling
+import numpy as np
+
+from admm.couplings import Coupling, Layout
 from admm.errors import InputError
 from admm.interfaces import AgentBoundary
 
@@ -58,6 +60,24 @@ def split(couplings: Sequence[Coupling], relay_all: bool = False) -> Sides:
 def given_name(coupling: str) -> str:
     """The name that the user gave to a coupling, from that of one of its halves or its own."""
     return coupling.removesuffix(LOWER_HALF).removesuffix(UPPER_HALF)
+
+
+def entries_as_given(layout: Layout) -> np.ndarray:
+    """(n,): for each entry of the layout one of the couplings as given; the halves of a relayed one have the same."""
+    starts: dict[tuple[str, str], int] = {}
+    where, size = np.zeros(layout.size, dtype=int), 0
+    for block in layout.blocks:
+        key = (given_name(block.coupling.name), block.quantity.name)
+        if key not in starts:
+            starts[key], size = size, size + block.quantity.periods
+        where[block.entries] = starts[key] + np.arange(block.quantity.periods)
+    return where
+
+
+def same_on_relays(values: np.ndarray, layout: Layout) -> np.ndarray:
+    """Values, (n,), with both halves of every relayed coupling at their mean: a relay has one value and one price."""
+    where = entries_as_given(layout)
+    return (np.bincount(where, values) / np.bincount(where))[where]
 
 
 def boundary_as_given(boundary: AgentBoundary) -> AgentBoundary:

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from admm.couplings import Layout
-from admm.graph import given_name
+from admm.graph import entries_as_given
 from admm.interfaces import Answer
 
 if TYPE_CHECKING:
@@ -173,15 +172,3 @@ def _best_of(gram: np.ndarray, slope: np.ndarray, agents: np.ndarray, used: np.n
     found = np.zeros(used.size)
     found[at] = np.linalg.solve(system, np.concatenate([-slope[at], np.ones(count)]))[: at.size]
     return found
-
-
-def entries_as_given(layout: Layout) -> np.ndarray:
-    """(n,): for each entry of the layout one of the couplings as given; the halves of a relayed one have the same."""
-    starts: dict[tuple[str, str], int] = {}
-    where, size = np.zeros(layout.size, dtype=int), 0
-    for block in layout.blocks:
-        key = (given_name(block.coupling.name), block.quantity.name)
-        if key not in starts:
-            starts[key], size = size, size + block.quantity.periods
-        where[block.entries] = starts[key] + np.arange(block.quantity.periods)
-    return where

@@ -39,7 +39,7 @@ def cost_of_schedule(run: TwoBlock, status: Status) -> ScheduleCost:
     if status is Status.CERTIFIED:
         objective = run.history[-1].objective_eur
         return ScheduleCost(objective, None if objective is None else 0.0)
-    if status is not Status.CONVERGED:
+    if status not in (Status.CONVERGED, Status.AGREED):
         return ScheduleCost(reason="the run has not converged")
     if not run.settings.schedule_cost:
         return ScheduleCost(reason="it was not asked for")

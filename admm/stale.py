@@ -184,11 +184,13 @@ class Stale(TwoBlock):
         observed = replace(self.observe(dual_step, seen), iteration=self.rounds)
         return checked_penalty(self.policy.update(self.penalty, observed), self.policy, self.layout)
 
+    def close(self, limit: Status) -> Status:
+        """A stop counts, and a proof is asked for, with fresh answers only: while tests pass, all are waited for."""
+        return super().close(limit) if self.fresh() and not self.under_way else self.budget()
+
     def test(self, seen: Residuals) -> Status:
-        """As in TwoBlock; and a stop counts with fresh answers only, and takes in those that are under way."""
+        """As in TwoBlock; and an end takes in the answers that are under way."""
         status = super().test(seen)
-        if status is Status.CONVERGED and not self.fresh():
-            status = self.budget()
         if status is Status.RUNNING:
             return self.ending or status
         if self.under_way:

@@ -30,6 +30,10 @@ class Status(Enum):
 
     RUNNING = "the run is not over"
     CONVERGED = "converged: both residual tests, the mismatch test and the objective test passed"
+    AGREED = (
+        "agreed: both residual tests, the mismatch test and the objective test passed; a proof was asked for, and "
+        "the bounds found do not meet"
+    )
     CERTIFIED = "converged: proven optimal within the tolerance, and every agent follows the schedule"
     MAX_ITERATIONS = (
         "stopped at the iteration limit: raise max_iterations; where the mismatch no longer falls, "
@@ -71,6 +75,9 @@ class Settings:
     for the slowest. Scheme "two-block" only, and not with "freeze".
     schedule_cost: after a stop, ask what a whole schedule costs: an exchange for each level above the lowest agents,
     and up to four more for each agent above that cannot follow them exactly.
+    proof: where all agents are exact programs that tell their costs and the problem is small (see `admm.closing`), a
+    run that has passed its tests goes on until bounds of the optimum meet, or have not met time and again
+    (Status.AGREED); scheme "two-block" only.
     """
 
     penalty: Any = "adaptive"
@@ -92,6 +99,7 @@ class Settings:
     on_lost_agent: str = "stop"
     staleness: int = 0
     schedule_cost: bool = True
+    proof: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.scheme, str) or self.scheme not in SCHEMES:
@@ -122,7 +130,7 @@ class Settings:
             _check_positive("time_limit_seconds", self.time_limit_seconds)
         if self.callback is not None and not callable(self.callback):
             raise InputError(f"settings: callback is {self.callback!r}, expected a function of a Progress, or None")
-        for key in ("relay_all", "schedule_cost"):
+        for key in ("relay_all", "schedule_cost", "proof"):
             if not isinstance(getattr(self, key), bool | np.bool_):
                 raise InputError(f"settings: {key} is {getattr(self, key)!r}, expected True or False")
         if not isinstance(self.lead, tuple | list) or not all(map(is_name, self.lead)):
@@ -295,4 +303,10 @@ class Result:
 
     @property
     def converged(self) -> bool:
+        """Whether the agents agree, all tests passed, and where a proof was asked for it was found."""
         return self.status in (Status.CONVERGED, Status.CERTIFIED)
+
+    @property
+    def agreed(self) -> bool:
+        """Whether the agents agree and all tests passed, whether or not a proof that was asked for was found."""
+        return self.converged or self.status is Status.AGREED

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from admm import updates
 from admm.acceleration import Acceleration, Point, acceleration_for, checked_point
+from admm.closing import Closing
 from admm.couplings import Layout
 from admm.initial import checked_penalty, initial_state
 from admm.interfaces import Answer, AnswerStatus, Question
@@ -47,9 +49,12 @@ class TwoBlock(Run):
         self.settle = False
         self.complete = self.state.copy()
         self.unprepared: tuple[np.ndarray, Residuals] | None = None
+        self.closing = Closing(self)
 
     def snapshot(self) -> dict[str, Any]:
-        return {**super().snapshot(), "policy": vars(self.policy), "acceleration": vars(self.acceleration)}
+        proof = {name: getattr(self.closing, name) for name in Closing.KEPT}
+        inner = {"policy": vars(self.policy), "acceleration": vars(self.acceleration), "proof": proof}
+        return {**super().snapshot(), **inner}
 
     def check_kept(self, kept: Mapping[str, Any]) -> None:
         super().check_kept(kept)
@@ -58,11 +63,13 @@ class TwoBlock(Run):
         for name, answer in kept["answers"].items():
             check_answer(name, answer, self.layout.entries(name).size)
             check_plausible(name, answer, self.boundaries[name])
+        self.closing.check_kept(kept["proof"])
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         super().restore(kept)
         vars(self.policy).update(kept["policy"])
         vars(self.acceleration).update(kept["acceleration"])
+        vars(self.closing).update(kept["proof"])
         self.frozen.latest.update(self.answers)
         if self.unprepared is not None:  # the run before was ended before it prepared the next iteration
             self.prepare_next(*self.unprepared)
@@ -207,9 +214,31 @@ class TwoBlock(Run):
         settled = exact and now.accuracy <= settings.final_accuracy and now.model_error <= 1.0
         error_eur = seen.objective_error * updates.least_turnover(self.state, self.layout)
         if wanted and self.settle and settled and self.tests_count(error_eur, seen.dual):
-            return Status.CONVERGED
+            return self.close(limit)
         if self.settle:
             self.state.accuracy = min(self.state.accuracy, settings.final_accuracy)
+        return limit
+
+    def asks_for_proof(self) -> bool:
+        return self.settings.proof and self.closing.possible()
+
+    def close(self, limit: Status) -> Status:
+        """How a run ends that has passed its tests: with a proof, or without where none is asked for; or it goes on."""
+        if not self.asks_for_proof():
+            return Status.CONVERGED
+        if self.state.iteration < self.closing.next:
+            return limit
+        proven = self.closing.hold()
+        self.history[-1] = replace(
+            self.history[-1],
+            lower_bound_eur=self.closing.lower_eur,
+            upper_bound_eur=self.closing.upper_eur,
+            certified_gap=self.closing.gap(),
+        )
+        if proven or self.closing.endless:
+            return Status.CONVERGED
+        if self.closing.given_up():
+            return Status.AGREED
         return limit
 
 

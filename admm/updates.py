@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from admm.couplings import Layout
+from admm.graph import entries_as_given
 from admm.state import Residuals, Settings, State
 
 LEAST_TURNOVER = 0.01
@@ -23,6 +24,11 @@ def dual_update(state: State, most: float | np.ndarray = np.inf) -> np.ndarray:
 def scaled_mismatch(state: State, layout: Layout) -> np.ndarray:
     """(lower - upper) / scale, shape (n,)."""
     return (state.lower - state.upper) / layout.scale
+
+
+def largest_mismatch(mismatch: np.ndarray, layout: Layout) -> float:
+    """The largest one between the two given ends of a coupling; halves of a relayed one add up. mismatch: scaled."""
+    return float(np.abs(np.bincount(entries_as_given(layout), mismatch)).max())
 
 
 def scaled_dual_step(penalty: np.ndarray, second: np.ndarray, second_before: np.ndarray, layout: Layout) -> np.ndarray:
@@ -59,7 +65,7 @@ def residuals(state: State, dual_step: np.ndarray, layout: Layout, settings: Set
         dual=float(np.linalg.norm(dual_step)),
         primal_tolerance=float(floor + settings.relative_tolerance * size),
         dual_tolerance=float(floor + settings.relative_tolerance * np.linalg.norm(price)),
-        mismatch=float(np.abs(mismatch).max()),
+        mismatch=largest_mismatch(mismatch, layout),
         objective_error=objective_error(state, dual_step * layout.price_scale, layout),
     )
 

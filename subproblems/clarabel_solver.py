@@ -59,7 +59,8 @@ class ClarabelSolver:
         z, y = np.asarray(found.z), np.zeros(m)
         y[equal] = z[: equal.size]
         y[above] += z[equal.size : equal.size + above.size]
-        y[below] -= z[equal.size + above.size :]
+        with np.errstate(invalid="ignore"):  # where it failed, multipliers may be anything
+            y[below] -= z[equal.size + above.size :]
         x = np.array(found.x) if status.usable else np.zeros(n)
         certificate = y if status is AnswerStatus.INFEASIBLE else None
         return SolverAnswer(x, y, status, reason, int(found.iterations), certificate)

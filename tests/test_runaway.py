@@ -58,6 +58,18 @@ def test_acceleration_needs_at_most_about_as_many_iterations_as_none(name: str) 
     assert max(np.abs(one.lower - one.upper).max() / one.scale for one in ends) <= 1e-3
 
 
+def test_where_tests_pass_far_from_the_optimum_the_run_is_not_called_converged() -> None:
+    """Prices have to reach 1,893: there a mismatch of 5e-4 of scale is worth a sixth of the optimum."""
+    result, optimum = _solved("plain-1384", "anderson")
+    assert not result.converged or abs(result.objective - optimum) <= OF_TURNOVER * result.turnover
+
+
+def test_the_mismatch_of_a_relayed_coupling_is_that_of_its_given_ends() -> None:
+    result, _ = _solved("plain-1434", "anderson")
+    ends = [one.mismatch.max() for quantities in result.boundary.values() for one in quantities.values()]
+    assert result.residuals.mismatch == pytest.approx(max(ends), rel=1e-9)
+
+
 def _case_run(name: str, acceleration: str) -> tuple[Case, admm.Result]:
     case = load_case(str(DATA / "failing" / name))
     agents = {agent: case.build_agent(agent) for agent in case.agents}

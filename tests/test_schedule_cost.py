@@ -84,7 +84,7 @@ def with_flexibility(
 ) -> admm.Result:
     quantities = [admm.Quantity("p_mw", 1, price_scale=4.0), admm.Quantity("flex_mw", 1, price_scale=1.0)]
     agents = {"low": offering(least_flex_mw, power_mw), "up": carrying()}
-    settings = admm.Settings(**LOOSE | {"penalty": penalty})
+    settings = admm.Settings(**LOOSE | {"penalty": penalty, "proof": False})
     return admm.solve(agents, [admm.Coupling("low-up", "low", "up", quantities)], settings)
 
 

@@ -93,7 +93,7 @@ def test_a_save_that_is_due_is_put_off_by_one_iteration_at_most(tmp_path: Path) 
 NOT_KEPT = {
     *("layout", "sides", "settings", "transport", "owned", "side", "most_price_move", "began", "launched"),
     "boundaries",  # of the layout
-    *("policy", "acceleration"),  # kept beside the others
+    *("policy", "acceleration", "closing"),  # kept beside the others
     *("complete", "patience", "frozen", "asking"),  # of an iteration, and of runs without staleness
     *("under_way", "asked", "ending", "gathering"),  # nothing is under way
 }

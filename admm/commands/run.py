@@ -304,4 +304,4 @@ def _conclude(
         return EXIT_LOST
     if result.status is Status.INTERRUPTED:
         return EXIT_INTERRUPTED
-    return 0 if result.converged and checks_passed(summary) else EXIT_NOT_CONVERGED
+    return 0 if result.agreed and checks_passed(summary) else EXIT_NOT_CONVERGED

@@ -29,7 +29,7 @@ FIRST, EVERY = 8, 4
 class Certified(TwoBlock):
     """One iteration is one exchange of both sides; some are certificate rounds, the last one hands out the schedule."""
 
-    KEPT = (*TwoBlock.KEPT, "prices", "proven", "closing")
+    KEPT = (*TwoBlock.KEPT, "prices", "proven", "handing_out")
 
     def __init__(self, *common) -> None:
         super().__init__(*common)
@@ -37,7 +37,7 @@ class Certified(TwoBlock):
         self.certificate = Certificate(self)
         self.prices: list[np.ndarray] = []
         self.proven: dict[str, Sequence[Answer]] = {}
-        self.closing = False
+        self.handing_out = False
 
     def snapshot(self) -> dict[str, Any]:
         return {**super().snapshot(), "certificate": self.certificate.snapshot()}
@@ -47,11 +47,11 @@ class Certified(TwoBlock):
         super().restore(kept)
 
     def iterate(self) -> Status:
-        if not self.closing:
+        if not self.handing_out:
             return super().iterate()
         self.complete = self.state.copy()
         self.state.iteration += 1
-        done, self.closing = self.certificate.hand_out(), False
+        done, self.handing_out = self.certificate.hand_out(), False
         best = self.certificate.bounds.price
         self.state.price = self.certificate.schedule.price if best is None else best
         seen = self.history[-1].residuals
@@ -122,11 +122,10 @@ class Certified(TwoBlock):
         if schedule is not None:
             for name, kept in certificate.remembered.items():
                 kept.forget_idle([schedule.answer.mix[name]])
-            self.closing = certificate.ready() or (self.one_is_left() and certificate.proof.upper_eur is not None)
+            self.handing_out = certificate.ready() or (self.one_is_left() and certificate.proof.upper_eur is not None)
         state.lower, state.upper = own
         self.seconds["operators"] += time.perf_counter() - began
 
-    def test(self, seen: Residuals) -> Status:
+    def close(self, limit: Status) -> Status:
         """Residuals stop the run only where no proof is to be had."""
-        status = super().test(seen)
-        return self.budget() if status is Status.CONVERGED and self.certificate.provable() else status
+        return self.budget() if self.certificate.provable() else Status.CONVERGED

@@ -1,0 +1,204 @@
+"""The proof at a stop: bounds of the optimum, asked for once a run has passed its tests.
+
+The tests of a stop look at one point. Where little of a boundary value is worth much, they pass far from the optimum.
+So a run that passes asks two things more, beside the agents' schedules: nothing else depends on the answers.
+
+    lower bound   what every agent proves to be its least cost at the price alone; by weak duality their sum is a bound
+    upper bound   what a plan costs: values, the same at both ends of every coupling, that every agent follows
+
+Plans are what each side does, and what the second side does where it is held near the first one. A run whose bounds
+meet has converged. Others go on with another penalty. Only answers that are SOLVED count, and what an answer misses of
+a plan is charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from admm import updates
+from admm.graph import same_on_relays
+from admm.interfaces import Answer, AnswerStatus, Question, check_answer_fits
+from admm.values import is_finite, is_whole
+
+if TYPE_CHECKING:
+    from admm.two_block import TwoBlock
+
+ACCURACY = 2e-5
+"""Accuracy of answers that follow a plan, as a share of scale: plans are made of answers that are hardly more exact.
+Finer where all that is exchanged costs little of what nominal values would: a miss may cost as much as these do."""
+DEAR = 1.0
+"""What missing a plan is charged beyond the price, in price scales: far more than what is not scarce costs."""
+BOUND_ACCURACY, USUAL_TOLERANCE = 1e-6, 1e-4
+STIFF = 100.0
+"""Multiple of the penalty that holds the second side near the first one."""
+ALARM = 0.1
+"""Bounds that cross by more than this share of the tolerance prove nothing but a fault."""
+WAIT, WAIT_SHARE = 2, 0.1
+"""Iterations, or their share, from one exchange in vain to the next one."""
+MOST = 30
+"""Exchanges in vain after which a run ends without a proof."""
+LEAST_TOLERANCE = 1e-6
+"""Tolerance of the objective below which answers are not exact enough for a proof."""
+MOST_ENTRIES = 500
+"""Boundary values, all periods counted, up to which a run asks: in large problems plans can seldom be followed."""
+
+
+class Closing:
+    """What is proven so far. lower_eur, upper_eur: bounds of the optimum, None without one. count: exchanges so far.
+    next: the first iteration that may ask again.
+    endless: an agent without limits proves nothing at a price alone, so there is no proof to be had."""
+
+    KEPT = ("lower_eur", "upper_eur", "count", "next", "endless")
+
+    def __init__(self, run: TwoBlock) -> None:
+        self.run, self.layout = run, run.layout
+        self.lower_eur: float | None = None
+        self.upper_eur: float | None = None
+        self.count, self.next = 0, 0
+        self.endless = False
+
+    def check_kept(self, kept: Mapping[str, Any]) -> None:
+        """Raise ValueError where a snapshot is none of a closing."""
+        for key in ("lower_eur", "upper_eur"):
+            if kept[key] is not None and not is_finite(kept[key]):
+                raise ValueError(f"{key} is not a finite number")
+        if not all(is_whole(kept[key]) and kept[key] >= 0 for key in ("count", "next")):
+            raise ValueError("counts of proofs are not whole numbers of at least 0")
+        if not isinstance(kept["endless"], bool):
+            raise ValueError("endless is neither true nor false")
+
+    def possible(self) -> bool:
+        """Whether there can be a proof that is worth its time: the problem is small, every agent tells its cost,
+        answers beside its schedule, and has a model that is exact: bounds of models that move mean little."""
+        fine = self.run.settings.optimality_tolerance < LEAST_TOLERANCE
+        if fine or self.endless or self.layout.size > MOST_ENTRIES:
+            return False
+        answers = [self.run.answers[name] for name in self.agents()]
+        told = all(one.proves and one.cost_eur is not None and one.model_error == 0.0 for one in answers)
+        return told and not self.run.frozen.why
+
+    def agents(self) -> list[str]:
+        """All but relays, which have no cost and no limits."""
+        return [name for name in self.layout.agents if name not in self.run.sides.relays]
+
+    def gap(self) -> float | None:
+        """Distance of the bounds as a share of the turnover, with its floor."""
+        if self.lower_eur is None or self.upper_eur is None:
+            return None
+        return (self.upper_eur - self.lower_eur) / updates.least_turnover(self.run.state, self.layout)
+
+    def proven(self) -> bool:
+        """Whether the bounds meet, and the objective of the run with them."""
+        gap, tolerance = self.gap(), self.run.settings.optimality_tolerance
+        if gap is None or gap < -ALARM * tolerance:
+            return False
+        ends = self.lower_eur, self.upper_eur, self.run.objective()
+        return max(ends) - min(ends) <= tolerance * updates.least_turnover(self.run.state, self.layout)
+
+    def given_up(self) -> bool:
+        """Whether to end without a proof."""
+        return self.count >= MOST
+
+    def hold(self) -> bool:
+        """Ask for bounds; returns whether they meet."""
+        iteration = self.run.state.iteration
+        self.count, self.next = self.count + 1, iteration + max(WAIT, int(WAIT_SHARE * iteration))
+        price = same_on_relays(self.run.state.price, self.layout)
+        self._bound(price)
+        if self.lower_eur is not None:
+            self._follow_sides(price)
+        return self.proven()
+
+    # ------------------------------------------------------------- lower bound
+
+    def _bound(self, price: np.ndarray) -> None:
+        """What every agent proves at the price alone; these bounds add up."""
+        nothing = np.zeros(self.layout.size)
+        answers = self._asked({name: [self._question(name, price, nothing, 0.0)] for name in self.agents()})
+        bounds = [given[0].bound_eur if given[0].status.usable else None for given in answers.values()]
+        self.endless = None in bounds
+        if not self.endless:
+            total = float(sum(bounds))
+            self.lower_eur = total if self.lower_eur is None else max(self.lower_eur, total)
+
+    # ------------------------------------------------------------- upper bound
+
+    def _follow_sides(self, price: np.ndarray) -> None:
+        """What each side does, followed by the other one; then what the second side does near the first."""
+        run = self.run
+        for plan in (run.second_values(), run.first_values()):
+            self._follow(price, self._with_relays(plan))
+            if self.proven():
+                return
+        second = [name for name in run.sides.second if name not in run.sides.relays]
+        first, stiff = run.first_values(), STIFF * run.state.penalty
+        near = self._asked({name: [self._question(name, price, first, stiff)] for name in second})
+        if all(given[0].status.usable for given in near.values()):
+            plan = run.second_values()
+            for name, given in near.items():
+                plan[self.layout.entries(name)] = given[0].values
+            self._follow(price, self._with_relays(plan))
+
+    def _with_relays(self, values: np.ndarray) -> np.ndarray:
+        """The plan of one side's values, (n,): on relayed couplings both ends follow the relay."""
+        plan = values.copy()
+        for relay in self.run.sides.relays:
+            plan[self.layout.entries(relay)] = self.run.answers[relay].values
+        return same_on_relays(plan, self.layout)
+
+    def _follow(self, price: np.ndarray, plan: np.ndarray) -> None:
+        """What a plan, (n,), costs if all follow it; an agent whose latest answer it is does so already."""
+        held, accuracy, total, asked = np.full(self.layout.size, np.inf), self._accuracy(), 0.0, {}
+        for name in self.agents():
+            latest = self.run.answers[name]
+            if latest.status is AnswerStatus.SOLVED and np.array_equal(latest.values, plan[self.layout.entries(name)]):
+                total += latest.cost_eur
+            else:
+                asked[name] = [self._question(name, price, plan, held, accuracy)]
+        for name, given in self._asked(asked).items():
+            if given[0].status is not AnswerStatus.SOLVED or given[0].cost_eur is None:
+                return
+            at = self.layout.entries(name)
+            total += given[0].cost_eur + self._charge(at, price, np.abs(given[0].values - plan[at]))
+        self.upper_eur = total if self.upper_eur is None else min(self.upper_eur, total)
+
+    def _accuracy(self) -> float:
+        """Of answers that follow a plan."""
+        nominal = updates.turnover_floor(self.layout) / updates.LEAST_TURNOVER
+        share = np.clip(updates.turnover_eur(self.run.state) / nominal, updates.LEAST_TURNOVER, 1.0)
+        return float(share * self._exactness(ACCURACY))
+
+    def _exactness(self, accuracy: float) -> float:
+        """An accuracy that is enough for the usual tolerance, where the run has a tighter one."""
+        return accuracy * min(1.0, self.run.settings.optimality_tolerance / USUAL_TOLERANCE)
+
+    def _charge(self, at: np.ndarray, price: np.ndarray, missed: np.ndarray) -> float:
+        """EUR; what misses, (k,), at entries `at` may hide."""
+        return float((np.abs(price[at]) + DEAR * self.layout.price_scale[at]) @ missed)
+
+    # ---------------------------------------------------------------- questions
+
+    def _question(
+        self,
+        name: str,
+        price: np.ndarray,
+        reference: np.ndarray,
+        penalty: np.ndarray | float,
+        accuracy: float | None = None,
+    ) -> Question:
+        at = self.layout.entries(name)
+        accuracy = self._exactness(BOUND_ACCURACY) if accuracy is None else accuracy
+        own, pull = self.layout.boundary(name).sign * price[at], np.broadcast_to(penalty, self.layout.size)[at]
+        return Question(self.run.state.iteration, own, reference[at], pull, accuracy=accuracy, beside=True)
+
+    def _asked(self, questions: Mapping[str, list[Question]]) -> dict[str, list[Answer]]:
+        """Answers that nothing but a proof depends on: one that makes no sense is no proof, and no error."""
+        with self.run.timed("agents"):
+            answers = self.run.transport.ask(questions) if questions else {}
+        for name, given in answers.items():
+            for answer in given:
+                check_answer_fits(name, answer, self.layout.entries(name).size)
+        return answers
