@@ -9,6 +9,9 @@ import stat
 LAUNCHER_VARIABLES = ("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Set for each process by MPICH and Intel MPI (PMI), srun with pmi2 or pmix, Open MPI, MVAPICH."""
 
+PARENT = os.getppid()
+"""Who has started this process; another one takes it in when that one is gone."""
+
 RANK_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 
@@ -26,6 +29,10 @@ def launched_under_mpi() -> bool:
     A plain shell of a batch job has SLURM_NTASKS but none of these, so it counts as one process.
     """
     return any(name in os.environ for name in LAUNCHER_VARIABLES)
+
+
+def launcher_is_gone() -> bool:
+    return os.getppid() != PARENT
 
 
 def tell_launcher(code: int) -> None:

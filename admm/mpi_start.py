@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from admm import shared_memory
+from admm.launch import launcher_is_gone
 from admm.watchdog import WATCHDOG
 
 if TYPE_CHECKING:
@@ -36,7 +38,10 @@ def mpi_world(deadline_seconds: float) -> Iterator[Communicator]:
     finally:
         WATCHDOG.watch(deadline_seconds, "the end of MPI, for which all ranks are waited,")
         if library is not None:
+            own = shared_memory.mapped_here()
             library.MPI_Finalize()
+            if launcher_is_gone():  # which removes what Open MPI has in shared memory; nobody else does
+                shared_memory.unlink(own)
 
 
 def _library() -> ctypes.CDLL | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from admm.lock_holder import Holder
@@ -33,9 +33,7 @@ def unlink_mapped() -> None:
 
 def remove_left_behind(since: float) -> None:
     """Remove what `left_behind` finds."""
-    for path in left_behind(since):
-        with contextlib.suppress(OSError):
-            path.unlink()
+    unlink(left_behind(since))
 
 
 def remove_left_by(holder: Holder | None) -> None:
@@ -46,10 +44,19 @@ def remove_left_by(holder: Holder | None) -> None:
 
 def unlink_own() -> None:
     """Before this process ends without MPI's own end: take away the names of what it has mapped."""
-    for path in _mapped_by("self"):
-        if path.parent == FOLDER and _is_ours(path, 0.0):
-            with contextlib.suppress(OSError):
-                path.unlink()
+    unlink(mapped_here())
+
+
+def mapped_here() -> list[Path]:
+    """MPI's files that this process has mapped."""
+    return [path for path in _mapped_by("self") if path.parent == FOLDER and _is_ours(path, 0.0)]
+
+
+def unlink(paths: Iterable[Path]) -> None:
+    """Take away the names of files, of those that can be removed."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def is_any_there(since: float) -> bool:

@@ -309,3 +309,35 @@ def test_beside_a_rank_with_a_code_of_its_own_open_mpi_ends_one_that_hangs_after
         _, errors = job.communicate(timeout=120)
     assert job.returncode == (3 if under_open_mpi() else 75), errors
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["complete"] and "Traceback" not in errors
+
+
+WITHOUT_LAUNCHER = """
+import os, signal, sys, time
+from pathlib import Path
+from admm.launch import launcher_is_gone
+from admm.mpi_start import mpi_world
+from admm.shared_memory import mapped_here, unlink_mapped
+with mpi_world(20.0) as comm:
+    names = comm.gather([str(path) for path in mapped_here()])
+    unlink_mapped()
+    if comm.Get_rank() == 0:
+        Path(sys.argv[1]).write_text("\\n".join(sum(names, ["/dev/shm/none-but-this"])))
+        os.kill(os.getppid(), signal.SIGKILL)
+    while not launcher_is_gone():
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.mpi
+def test_nothing_is_left_in_shared_memory_when_the_launcher_is_killed_at_the_end(mpirun_start, tmp_path: Path) -> None:
+    program, names = tmp_path / "program.py", tmp_path / "names"
+    program.write_text(WITHOUT_LAUNCHER)
+    with mpirun_start(2, str(program), str(names)) as job:
+        job.communicate(timeout=60)
+    assert names.is_file()
+    until = time.monotonic() + 10.0
+    while (
+        left := [name for name in names.read_text().splitlines() if Path(name).exists()]
+    ) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left
