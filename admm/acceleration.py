@@ -3,7 +3,8 @@
 One iteration maps a start (second side's values z, price) to the next; it is a fixed-point map in the norm
     |(z, price)|^2 = sum(penalty * z^2 + price^2 / penalty)
 An acceleration may move the point that the next iteration starts from, and the first side's values that the
-second side is shown. What is reported and tested are answers that agents gave. One class each.
+second side is shown. It is not asked where much of a step is price moves that were cut off at what a price may move.
+What is reported and tested are answers that agents gave. One class each.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from admm.errors import InputError
+
+MOST_CAPPED, ALL_BUT_ROUNDING = 0.25, 1.0 - 1e-9
+"""From this share of capped price moves on a step tells where to go, but not how far: nothing is learned from it."""
 
 
 class Point(NamedTuple):
@@ -163,6 +167,15 @@ def least_squares(products: np.ndarray, tikhonov: float) -> np.ndarray | None:
 def _point(stacked: np.ndarray, root: np.ndarray) -> Point:
     second, price = np.split(stacked, 2)
     return Point(second / root, price * root)
+
+
+def capped_share(before: Point, after: Point, penalty: np.ndarray, most: np.ndarray | float) -> float:
+    """The share of a step, squared and in the norm above, of prices that moved by all that they may (`most`, (n,))."""
+    moved = after.price - before.price
+    of_prices, of_values = moved**2 / penalty, penalty * (after.second - before.second) ** 2
+    capped = np.abs(moved) >= ALL_BUT_ROUNDING * most
+    whole = float(of_prices.sum() + of_values.sum())
+    return float(of_prices[capped].sum()) / whole if whole > 0.0 else 0.0
 
 
 def checked_point(point: Any, acceleration: Acceleration, size: int) -> Point:

@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from admm import updates
-from admm.acceleration import Point, checked_point
+from admm.acceleration import Point
 from admm.initial import checked_penalty
 from admm.state import Residuals, Result, Status
 from admm.two_block import TwoBlock
@@ -167,13 +167,9 @@ class Stale(TwoBlock):
         """The penalty of the next questions, and the point at which they are asked."""
         state, after = self.state, Point(self.second_values(), self.state.price)
         penalty = self.next_penalty(dual_step, seen)
-        if np.array_equal(penalty, self.penalty):
-            before = Point(self.answered.second.copy(), self.answered.price.copy())
-            start = self.acceleration.next_start(before, after, state.penalty)
-            self.start = checked_point(start, self.acceleration, self.layout.size)
-        else:
-            self.acceleration.forget()
-            self.start = after
+        before = Point(self.answered.second.copy(), self.answered.price.copy())
+        same = np.array_equal(penalty, self.penalty)
+        self.start = self.next_start(before, after, state.penalty, same)
         self.penalty = penalty
 
     def next_penalty(self, dual_step: np.ndarray, seen: Residuals) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from admm import updates
-from admm.acceleration import Acceleration, Point, acceleration_for, checked_point
+from admm.acceleration import MOST_CAPPED, Acceleration, Point, acceleration_for, capped_share, checked_point
 from admm.closing import Closing
 from admm.couplings import Layout
 from admm.initial import checked_penalty, initial_state
@@ -121,13 +121,17 @@ class TwoBlock(Run):
         penalty = checked_penalty(
             self.policy.update(state.penalty, self.observe(dual_step, seen)), self.policy, self.layout
         )
-        if np.array_equal(penalty, state.penalty):
-            start = self.acceleration.next_start(self.start, after, penalty)
-            self.start = checked_point(start, self.acceleration, self.layout.size)
-        else:
-            self.acceleration.forget()
-            self.start = after
+        same = np.array_equal(penalty, state.penalty)
+        self.start = self.next_start(self.start, after, penalty, same)
         state.penalty = penalty
+
+    def next_start(self, before: Point, after: Point, penalty: np.ndarray, same: bool) -> Point:
+        """Where the acceleration goes on from; `after` if the penalty has moved or much of the step is capped."""
+        if same and capped_share(before, after, penalty, self.most_price_move) < MOST_CAPPED:
+            start = self.acceleration.next_start(before, after, penalty)
+            return checked_point(start, self.acceleration, self.layout.size)
+        self.acceleration.forget()
+        return after
 
     def first_values(self) -> np.ndarray:
         """The first side's values, shape (n,), whichever end of each coupling it is."""

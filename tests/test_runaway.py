@@ -111,3 +111,10 @@ def test_after_each_way_back_twice_as_many_starts_are_plain() -> None:
     waits = runs[1:-1]
     assert all(run >= 2**k for k, run in enumerate(waits))
     assert waits == sorted(waits)
+
+
+def test_prices_that_have_far_to_go_get_there_as_soon_with_acceleration_as_without() -> None:
+    """Each moves by all that it may, again and again: steps of one length, from which there is nothing to learn."""
+    accelerated, plain = (_case_run("swing_prices", name)[1] for name in ("anderson", "none"))
+    assert accelerated.converged and plain.converged
+    assert accelerated.iterations <= 1.1 * plain.iterations
