@@ -15,6 +15,7 @@ from networks.feeder_model import BASE_MVA, OPTIONAL_POWERS, V_MAX_PU, V_MIN_PU,
 from networks.feeder_rows import FeederBranch, FeederNode
 from networks.radial import check_ends, check_no_loop, listed, outwards
 from networks.tables import TableRow, read_table
+from subproblems.devices.sizes import LEAST
 
 __all__ = [
     "BASE_MVA",
@@ -165,9 +166,11 @@ def _check_buses(rows: Sequence[TableRow], kv: float) -> None:
         if row.text("bus") in seen:
             raise InputError(f"{row.where}: bus {row.text('bus')} is there twice, expected one row a bus")
         seen.add(row.text("bus"))
-        if row.number("base_kV") != kv or kv <= 0:
+        if row.number("base_kV") != kv or kv < LEAST:
             expected = (
-                f"expected the root's {kv:g}, as a feeder has one voltage level" if kv > 0 else "expected above 0"
+                f"expected the root's {kv:g}, as a feeder has one voltage level"
+                if kv >= LEAST
+                else f"expected at least {LEAST:g}"
             )
             raise InputError(f"{row.where}: base_kV is {row.number('base_kV'):g}, {expected}")
         lowest, highest = row.number("Vmin_pu"), row.number("Vmax_pu")
@@ -186,8 +189,8 @@ def _check_branches(rows: Sequence[TableRow], buses: set[str]) -> None:
         for key in ("r_ohm", "x_ohm"):
             if row.number(key) < 0:
                 raise InputError(f"{row.where}: {key} is {row.number(key):g}, expected at least 0")
-        if row.number("I_max_A") <= 0:
-            raise InputError(f"{row.where}: I_max_A is {row.number('I_max_A'):g}, expected a number above 0")
+        if row.number("I_max_A") < LEAST:
+            raise InputError(f"{row.where}: I_max_A is {row.number('I_max_A'):g}, expected at least {LEAST:g}")
 
 
 def _node(row: TableRow) -> FeederNode:

@@ -14,6 +14,7 @@ import numpy as np
 from admm import InputError
 from networks.branch_currents import RatedCurrents
 from networks.radial import listed
+from subproblems.devices.sizes import LEAST
 
 BASE_MVA = 1.0
 OPTIONAL_POWERS = (
@@ -183,7 +184,7 @@ class Feeder:
         self._reject("v_max_pu", self.v_max_pu < self.v_min_pu, self.nodes, "at least v_min_pu")
         for key in ("r_pu", "x_pu", "sending_shunt_mva", "receiving_shunt_mva"):
             self._reject(key, ~np.isfinite(getattr(self, key)), self.branches, "a finite number")
-        self._reject("i_max_pu", ~(self.i_max_pu > 0), self.branches, "a number above 0")
+        self._reject("i_max_pu", ~(self.i_max_pu >= LEAST), self.branches, f"a number of at least {LEAST:g}")
         if not (np.isfinite(self.slack_voltage_pu) and 0.5 <= self.slack_voltage_pu <= 1.5):
             raise InputError(
                 f"feeder '{self.name}': slack_voltage_pu is {self.slack_voltage_pu!r}, expected about 1 (0.5 to 1.5)"

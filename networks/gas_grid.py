@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from admm import InputError
+from subproblems.devices.sizes import LEAST
 
 NORMAL_BAR, NORMAL_K = 1.01325, 273.15
 """The state at which gases are sold (ISO 13443 calls 273.15 K "normal")."""
@@ -184,13 +185,16 @@ class GasGrid:
         value = getattr(row, key)
         if isinstance(value, str):
             return
-        least = "above 0" if key in POSITIVE else "of at least 0" if key in NOT_NEGATIVE else ""
-        low = (key in POSITIVE and not value > 0) or (key in NOT_NEGATIVE and not value >= 0)
-        if low or np.isnan(value) or (np.isinf(value) and key not in MAY_BE_INFINITE):
+        least = LEAST if key in POSITIVE else 0.0 if key in NOT_NEGATIVE else -np.inf
+        if not value >= least or (np.isinf(value) and key not in MAY_BE_INFINITE):
             found = f"{what} '{row.name}': {key} is {value:g}"
-            raise self._error(found, f"expected a number {least}".rstrip(), "check its unit and its sign")
+            expected = f"expected a number of at least {least:g}" if np.isfinite(least) else "expected a number"
+            raise self._error(found, expected, "check its unit and its sign")
 
     def _check_wall(self, pipe: GasPipe) -> None:
+        if pipe.length_km < LEAST and pipe.loss_coefficient < LEAST:
+            found = f"pipe '{pipe.name}': length_km is {pipe.length_km:g} and it has no fittings"
+            raise self._error(found, "expected a pipe that resists", "give its length, or make its two nodes one")
         rough, inner = pipe.roughness_mm, pipe.inner_diameter_mm
         if inner > WIDEST_MM or rough >= inner:
             found = f"pipe '{pipe.name}': inner_diameter_mm is {inner:g} and roughness_mm {rough:g}"

@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from admm import InputError
 from networks.tables import read_table
+from subproblems.devices.sizes import LEAST
 
 BASE_MVA = 100.0
 RAMP_SHARE_PER_HOUR = 0.5
@@ -144,7 +145,7 @@ class TransmissionGrid:
                 expected = f"expected a finite number of at least {LEAST_X_PU:g} in size"
                 raise self._error(f"branch '{one.name}': x_pu is {one.x_pu!r}, {expected}")
             for key, good in (
-                ("rating_mw", one.rating_mw > 0),
+                ("rating_mw", one.rating_mw >= LEAST),
                 ("tap", 0.5 < one.tap < 2),
                 ("shift_degree", abs(one.shift_degree) <= LARGEST_SHIFT_DEGREE),
             ):

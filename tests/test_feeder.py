@@ -326,7 +326,8 @@ def test_nodes_of_nearly_no_impedance_between_are_one_in_voltage(tmp_path):
         ("bus.csv", "Vmax_pu", "0.5", "line 6: Vmax_pu is 0.5, expected above 0 and at least Vmin_pu, 0.9"),
         ("branch.csv", "to_bus", "99", "line 6: to_bus is '99', expected a bus of bus.csv"),
         ("branch.csv", "x_ohm", "-1", "line 6: x_ohm is -1, expected at least 0"),
-        ("branch.csv", "I_max_A", "0", "line 6: I_max_A is 0, expected a number above 0"),
+        ("branch.csv", "I_max_A", "0", "line 6: I_max_A is 0, expected at least 1e-09"),
+        ("branch.csv", "I_max_A", "1e-320", "line 6: I_max_A is .*e-321, expected at least 1e-09"),
     ],
 )
 def test_a_number_that_no_feeder_has_is_refused_by_line_and_column(tmp_path, file, column, cell, words):

@@ -72,10 +72,11 @@ def test_compressors_are_read_from_a_fourth_table(tmp_path):
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
-        ("pipe.csv", "1,1,2,0.833,147.2", "1,1,2,0.833,0", ("pipe 'pipe 1': inner_diameter_mm is 0", "above 0")),
+        ("pipe.csv", "1,1,2,0.833,147.2", "1,1,2,0.833,0", ("pipe 'pipe 1': inner_diameter_mm is 0", "at least 1e-09")),
         ("pipe.csv", "0.833,147.2", "0.833,147200000", ("inner_diameter_mm is 1.472e+08", "at most 10000")),
         ("pipe.csv", "0.833,147.2", "0.833,0.0472", ("inner_diameter_mm is 0.0472 and roughness_mm 0.05", "use mm")),
         ("pipe.csv", "1,1,2,0.833", "1,1,2,-0.833", ("pipe 'pipe 1': length_km is -0.833", "at least 0")),
+        ("pipe.csv", "1,1,2,0.833", "1,1,2,0", ("length_km is 0 and it has no fittings", "make its two nodes one")),
         ("pipe.csv", "1,1,2,0.833", "1,1,2,nan", ("pipe.csv: line 2", "length_km is 'nan'", "finite number")),
         ("pipe.csv", "1,1,2,", "1,1,x,", ("pipe 'pipe 1': to_node is 'x'", "expected one of its nodes 1, 2,")),
         ("pipe.csv", "1,1,2,", "1,2,2,", ("pipe 'pipe 1': begins and ends at node '2'",)),

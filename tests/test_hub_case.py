@@ -133,7 +133,10 @@ BAD = {
         ("pipes", "no pipe connects node 90 with a gate"),
     ),
     "pipe without a diameter": Bad(
-        own_pipes("pipe.csv", "147.2", "0"), ("pipes", "inner_diameter_mm is 0", "expected a number above 0")
+        own_pipes("pipe.csv", "147.2", "0"), ("pipes", "inner_diameter_mm is 0", "at least 1e-09")
+    ),
+    "pipe without a length": Bad(
+        own_pipes("pipe.csv", "0.833", "0"), ("pipe 1", "length_km is 0 and it has no fittings")
     ),
     "crossed pressure limits": Bad(
         own_pipes("node.csv", "1.843,0.0,1.5,4.0", "1.843,0.0,4.5,4.0"),
