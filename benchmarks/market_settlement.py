@@ -167,4 +167,4 @@ def of_draw(folder: Path) -> dict[str, Any]:
     told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     keys = ("realised_overloads", "ac_max_voltage_violation_pu", "ac_max_current_violation_share")
     found = {**asdict(recomputed(folder)), **{key: told[key] for key in keys}}
-    return found | {"worst_overload": told["realised_overload_words"].partition(";")[0]}
+    return found | {"worst_overload": told["realised_overload_words"].partition(";")[0] or "-"}
