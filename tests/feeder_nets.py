@@ -83,6 +83,12 @@ def _shunts(net: Any) -> None:
     pp.create_ward(net, 2, 0.2, 0.1, 0.3, -0.2)
 
 
+def _shunts_of_other_voltages(net: Any) -> None:
+    """Their rated voltages are far from the 20 kV of their buses; power goes with the square of the ratio."""
+    pp.create_shunt(net, 2, q_mvar=-0.3, p_mw=0.1, vn_kv=28.0)
+    pp.create_shunt(net, 3, q_mvar=-0.2, p_mw=0.02, vn_kv=11.0)
+
+
 def _three_windings(net: Any) -> None:
     low, lower = pp.create_bus(net, 10.0), pp.create_bus(net, 20.0)
     pp.create_transformer3w_from_parameters(
@@ -164,6 +170,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "several transformers in one": lambda: plain({"parallel": 2, "df": 0.9}),
     "charging": lambda: plain(line={"c_nf_per_km": 900.0, "g_us_per_km": 3.0}),
     "shunts": lambda: changed(_shunts),
+    "shunts of other rated voltages": lambda: changed(_shunts_of_other_voltages),
     "static generators": lambda: changed(_der),
     "parallel lines": lambda: changed(_parallel_lines, line={"c_nf_per_km": 500.0}),
     "several lines in one": lambda: plain(line={"parallel": 2, "df": 0.8, "c_nf_per_km": 200.0}),
