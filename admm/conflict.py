@@ -38,7 +38,7 @@ LATE = (100, 200, 400)
 COHERENT, LASTS, FAR = 0.8, 0.9, 3.0
 """A mismatch that lasts points one way, hardly falls within the window, and is above so many tolerances."""
 SHARPER = 0.1
-"""Entries below this share of the largest one are left out of the second price that is tried."""
+"""Entries below this share of the largest one are left out of the price that is tried first."""
 ACCURACY = 1e-8
 MOST_ROUNDS = 12
 """Exchanges that one look for a proof takes at most."""
@@ -107,10 +107,10 @@ def _drift(run: Run) -> np.ndarray:
 
 
 def _with_sharper(price: np.ndarray, layout: Layout) -> list[np.ndarray]:
-    """The price, (n,), and the same without its small entries, where it has any."""
+    """The price without its small entries, where it has any, and the price itself, (n,) each."""
     size = np.abs(price) / layout.price_scale
     sharp = np.where(size >= SHARPER * size.max(), price, 0.0)
-    return [price] if np.array_equal(price, sharp) else [price, sharp]
+    return [price] if np.array_equal(price, sharp) else [sharp, price]
 
 
 def _questions(run: Run, nearest: Nearest, name: str, prices: Sequence[np.ndarray]) -> list[Question]:
@@ -138,11 +138,14 @@ def least_excess(price: np.ndarray, layout: Layout, tolerance: float) -> float:
 
 
 def words(price: np.ndarray, answers: Mapping[str, Answer], layout: Layout) -> str:
-    """Who is in conflict, about what and when, by how much, and by which of their limits."""
+    """Who is in conflict, about what and when, by how much, and by which of their limits.
+
+    Agents are those with any price: without one of them there may be an agreement. Of couplings, the chief ones.
+    """
     weight = np.abs(price) * layout.scale
-    blocks = sorted(layout.blocks, key=lambda block: -float(weight[block.entries].max()))
+    blocks = sorted(_priced(price, layout), key=lambda block: -float(weight[block.entries].max()))
     shown = [block for block in blocks if weight[block.entries].max() >= SHOWN * weight.max()]
-    involved = dict.fromkeys(name for block in shown for name in (block.coupling.lower, block.coupling.upper))
+    involved = dict.fromkeys(name for block in blocks for name in (block.coupling.lower, block.coupling.upper))
     names = [name for name in involved if name in answers]
     about = _listed([_block_words(block, weight) for block in shown], MOST_NAMED)
     limits = _listed([f"'{name}': {answers[name].reason or 'its limits'}" for name in names], MOST_EXPLAINED, ". ")
@@ -151,6 +154,10 @@ def words(price: np.ndarray, answers: Mapping[str, Answer], layout: Layout) -> s
         f"nearest values: no values agree at {about}{_missing(price, answers, layout)}. What holds them: {limits}. "
         "Raise one of these limits, or lower what an agent must take or give"
     )
+
+
+def _priced(price: np.ndarray, layout: Layout) -> list[Block]:
+    return [block for block in layout.blocks if price[block.entries].any()]
 
 
 def _listed(parts: Sequence[str], most: int, between: str = ", ") -> str:
@@ -164,8 +171,7 @@ def _missing(price: np.ndarray, answers: Mapping[str, Answer], layout: Layout) -
 
     price . mismatch is the excess at least, and no more than the largest price times the sum of all mismatches.
     """
-    priced = [block for block in layout.blocks if price[block.entries].any()]
-    units, excess = {block.quantity.unit for block in priced}, excess_eur(answers)
+    units, excess = {block.quantity.unit for block in _priced(price, layout)}, excess_eur(answers)
     if len(units) != 1 or not excess > 0:
         return ""
     return f"; in sum over them at least {excess / np.abs(price).max():.3g} {units.pop()} are missing or in excess"

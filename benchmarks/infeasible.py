@@ -2,11 +2,11 @@
 `python -m benchmarks infeasible`.
 
 Every subject is run three times: without an agreement, hardly inside the edge, and far inside. Random wholes have a
-planted edge (`wholes.py`), and are 1 % of their scale inside it. The others are bundled cases with one limit changed
-(`LIMITS`). How far apart the agents are, HiGHS says: it minimises the weighted sum of mismatches in one linear program
-of all agents, at the flows of networks without agents, then at those of its own answer, where an operator has a point
-there. The same program of the agents that the message names alone says whether its names are right. Writes
-results/infeasible.csv (a row a subject) and .md.
+planted edge (`wholes.py`), and are 1 % of their scale inside it. The others are bundled cases with one limit changed,
+or with feeders moved to where lines are weak (`LIMITS`). How far apart the agents are, HiGHS says: it minimises the
+weighted sum of mismatches in one linear program of all agents, at the flows of networks without agents, then at those
+of its own answer, where an operator has a point there. The same program of the agents that the message names alone
+says whether its names are right. Writes results/infeasible.csv (a row a subject) and .md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NOTHING_EUR = 1e-6
 
 
 class Limit(NamedTuple):
-    """A line of a bundled case's file: as it is, as it is without an agreement, and as it is hardly inside the edge."""
+    """A text in a bundled case's file: as it is, as it is without an agreement, and as it is hardly inside the edge."""
 
     case: str
     line: str
@@ -76,6 +76,13 @@ LIMITS = {
         "price_eur_per_mwh = 18.0\nimport_limit_mw = 46.0",
         "price_eur_per_mwh = 18.0\nimport_limit_mw = 48.5",
         "import limit",
+    ),
+    "transmission, line ratings": Limit(
+        "ieee33-10ec",
+        "upstream_bus = 9\nfeeders = 25",
+        "upstream_bus = 31\nfeeders = 5",
+        "upstream_bus = 31\nfeeders = 4",
+        "rating",
     ),
 }
 NOTE = (

@@ -50,8 +50,8 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], note: str, nothing: str = 
     keys = [key for key in rows[0] if key not in BELOW_THE_TABLE]
     lines = ["| " + " | ".join(key.replace("_", " ") for key in keys) + " |", "| --- " * len(keys) + "|"]
     lines += ["| " + " | ".join(_cell(row[key], nothing) for key in keys) + " |" for row in rows]
-    below = ". ".join(made_with(rows).values())
-    return "\n".join([*lines, "", f"{note} {below}.", ""])
+    below = " ".join([note, *(f"{words}." for words in made_with(rows).values())])
+    return "\n".join([*lines, "", below, ""])
 
 
 def _cell(value: Any, nothing: str) -> str:

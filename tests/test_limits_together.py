@@ -74,6 +74,21 @@ def test_a_need_above_what_can_be_given_is_proved_early_and_named(most_mw: float
     assert "'plant-grid', p_mw (all periods)" in words and "daily need" in words
 
 
+def test_who_is_small_and_needed_for_the_conflict_is_named() -> None:
+    """The grid has 10 MW. The mill takes 9.8 of them and the shop 0.4: without either there is an agreement."""
+    eye = sp.identity(2, format="csc")
+    rows = sp.vstack([eye, np.ones((1, 2))], format="csc")
+    both = {("mill-grid", "p_mw"): np.array([0]), ("shop-grid", "p_mw"): np.array([1])}
+    grid = QuadraticProgram(eye, np.ones(2), rows, np.zeros(3), np.array([10.0, 10.0, 10.0]), both, name="grid")
+    agents: dict[str, admm.Agent] = {"grid": QPAgent(grid)}
+    for name, need in (("mill", 9.8), ("shop", 0.4)):
+        one, at = sp.identity(1, format="csc"), {(f"{name}-grid", "p_mw"): np.array([0])}
+        agents[name] = QPAgent(QuadraticProgram(one, np.zeros(1), one, [need], [2 * need], at, name=name))
+    couplings = [coupling(f"{name}-grid", name, "grid", scale=scale) for name, scale in (("mill", 10.0), ("shop", 0.4))]
+    with pytest.raises(admm.InfeasibleError, match=r"the limits of '\w+', '\w+', '\w+' do not hold together"):
+        admm.solve(agents, couplings)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_what_can_be_given_is_never_called_infeasible(scheme: str) -> None:
     assert solve(plant_and_grid(12.0, 2.0), scheme=scheme, max_iterations=60).converged

@@ -67,9 +67,9 @@ def test_a_planted_conflict_is_proved_and_named_and_nothing_else(seed: int) -> N
 
 
 def test_a_small_conflict_whose_mismatch_never_lasts_is_proved_late() -> None:
-    """A need of 2 % of scale, spread over five agents and their periods: a mismatch of a few tolerances."""
+    """A need of 2 % of scale, spread over four agents and their periods: a mismatch of a few tolerances."""
     with pytest.raises(admm.InfeasibleError, match=r"\(iteration 100, \d+ more exchanges\)$"):
-        solve(random_whole(77, 0.02))
+        solve(random_whole(73, 0.02))
 
 
 def test_when_a_proof_is_due() -> None:
@@ -79,7 +79,7 @@ def test_when_a_proof_is_due() -> None:
     assert conflict.due(30, 30, [10 * one for one in steady], 1e-3)
 
 
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", [4, 5])
 def test_hardly_inside_the_edge_the_search_is_in_vain(seed: int) -> None:
     """Its mismatch lasts, so a proof is looked for; the planted agreement is 1 % of scale inside all needs."""
     result = solve(random_whole(seed, -0.01))
