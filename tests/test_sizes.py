@@ -75,6 +75,7 @@ def test_a_scale_far_off_ends_at_the_optimum_or_is_named(scales: dict, solver: s
         assert result.objective == pytest.approx(OPTIMUM_EUR, abs=OF_TURNOVER * TURNOVER_EUR)
         assert np.abs(result.boundary["plant-grid"]["p_mw"].mismatch * scales.get("scale", 1.0)).max() < 5e-3
     else:
+        assert result.status in (admm.Status.SCALES, admm.Status.MAX_ITERATIONS)
         assert "of the stated" in result.note and "'plant-grid', p_mw" in result.note
         assert any(f"give a {key} near" in result.note for key in scales)
 
