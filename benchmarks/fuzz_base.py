@@ -85,6 +85,28 @@ GAS_TABLE = {
     "price_eur_per_mwh": 18.0,
 }
 
+MATPOWER = """function mpc = small
+mpc.version = '2';
+mpc.baseMVA = 10;
+mpc.bus = [ % kW
+    1 3 0   0   0 0 1 1 0 12.66 1 1.1 0.9;
+    2 1 100 60  0 0.1 1 1 0 12.66 1 1.1 0.9;
+    7 1 90 40 0 0 1 1 0 12.66 1 1.1 0.9
+];
+mpc.gen = [1 0 0 10 -10 1.02 100 1 10 0];
+mpc.branch = [
+    1, 2, 0.0922, 0.0470, 0.01, 5, 0, 0, 0, 0, 1, -360, 360;
+    2, 7, 0.4930, 0.2511, 0, 5, 0, 0, 0, 0, 1, -360, 360;
+];
+mpc.gencost = [2 0 0 3 0.1 20 3];
+define_constants;
+Vbase = mpc.bus(1, BASE_KV) * 1e3;
+Sbase = mpc.baseMVA * 1e6;
+mpc.branch(:, [BR_R BR_X]) = mpc.branch(:, [BR_R BR_X]) / (Vbase^2 / Sbase);
+mpc.bus(:, [PD, QD]) = mpc.bus(:, [PD, QD]) / 1e3;
+"""
+"""A feeder that is a transmission grid, too, as MATPOWER's own scripts write one."""
+
 Files = dict[str, str]
 """Text by path inside the case folder."""
 

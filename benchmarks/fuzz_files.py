@@ -15,6 +15,7 @@ import numpy as np
 
 from admm.couplings import Layout
 from benchmarks.fuzz_base import (
+    MATPOWER,
     Files,
     agent_pairs,
     case_files,
@@ -158,6 +159,20 @@ class GridFile:
         else:
             text = json.dumps(_closed(tree), default=str)
             self._path.write_text(text, encoding="utf-8", errors="replace")
+        return ended(lambda: read(self._path))
+
+
+class MatpowerScript:
+    """A MATPOWER script, spoilt, read as a feeder or as a transmission grid."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._readers = folder / "small.m", _readers("pandapower")
+        self._path.write_text(MATPOWER, encoding="utf-8")
+        check_valid([ended(lambda read=read: read(self._path)) for read in self._readers])
+
+    def attempt(self, draw: Random) -> str:
+        read = draw.choice(self._readers)
+        self._path.write_bytes(mutated_text(MATPOWER, draw))
         return ended(lambda: read(self._path))
 
 

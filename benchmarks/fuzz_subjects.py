@@ -10,7 +10,7 @@ from typing import NamedTuple
 from benchmarks.fuzz_api import Agents, Messages, Programs
 from benchmarks.fuzz_checkpoints import CheckpointFiles
 from benchmarks.fuzz_checks import Subject
-from benchmarks.fuzz_files import CaseFiles, CommandLine, GridFile, Scenarios
+from benchmarks.fuzz_files import CaseFiles, CommandLine, GridFile, MatpowerScript, Scenarios
 from benchmarks.fuzz_results import Results
 from benchmarks.fuzz_transcripts import Transcripts
 from networks.case_file import CASE_FILE, REFERENCE_FILE
@@ -34,10 +34,11 @@ SUBJECTS: dict[str, Entry] = {
     "reference": Entry(0.01, lambda at: CaseFiles(at, REFERENCE_FILE, ("electric",)), "reference.json"),
     "pandapower": Entry(0.03, lambda at: GridFile(at, "pandapower"), "a feeder or grid in JSON"),
     "pandapipes": Entry(0.04, lambda at: GridFile(at, "pandapipes"), "a gas grid in JSON"),
+    "MATPOWER": Entry(0.02, MatpowerScript, "a feeder or grid as a script"),
     "results": Entry(0.08, Results, "boundary.h5 and summary.json, read for a warm start"),
     "checkpoints": Entry(0.04, CheckpointFiles, "checkpoint.h5, the one before, and agents' own"),
     "transcripts": Entry(0.04, Transcripts, "audit/rank-0.jsonl and summary.json, read by tieline audit"),
-    "messages": Entry(0.10, Messages, "what ranks send each other"),
+    "messages": Entry(0.08, Messages, "what ranks send each other"),
     "programs": Entry(0.07, Programs, "QuadraticProgram, Coupling, Quantity, Settings"),
     "agents": Entry(0.05, Agents, "answers of agents, and what they raise"),
     "scenarios": Entry(0.04, Scenarios, "scenario files of the market"),

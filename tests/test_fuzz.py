@@ -23,7 +23,7 @@ from benchmarks.fuzz_api import Agents, Messages, Programs
 from benchmarks.fuzz_checkpoints import CheckpointFiles
 from benchmarks.fuzz_checks import Fault, Subject, check_message, check_output, command, ended
 from benchmarks.fuzz_csv import mutated_csv
-from benchmarks.fuzz_files import CaseFiles, CommandLine, GridFile, Scenarios
+from benchmarks.fuzz_files import CaseFiles, CommandLine, GridFile, MatpowerScript, Scenarios
 from benchmarks.fuzz_inputs import mutated_bytes, mutated_text, mutated_tree, toml_text
 from benchmarks.fuzz_results import Results
 from benchmarks.fuzz_subjects import SUBJECTS, draw_for
@@ -37,6 +37,7 @@ TRIED: dict[str, tuple[Callable[[Path], Subject], int]] = {
     "case with a market": (lambda at: CaseFiles(at, "", ("market",)), 6),
     "pandapower": (lambda at: GridFile(at, "pandapower"), 8),
     "pandapipes": (lambda at: GridFile(at, "pandapipes"), 60),
+    "MATPOWER": (MatpowerScript, 40),
     "results": (Results, 30),
     "checkpoints": (lambda at: CheckpointFiles(at, ("certified",)), 15),
     "transcripts": (Transcripts, 40),
