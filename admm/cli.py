@@ -22,7 +22,6 @@ EXIT_CODES = """exit codes: 0 converged, every check passed; 1 an agent's solver
 convergence, or a check did not pass (results saved and marked so); 4 infeasible, an agent or the whole; 5 audit: the
 sums differ; 74 results
 cannot be written; 75 a rank was lost or an agent failed; 130 interrupted"""
-ONE_THREAD_EACH = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -255,17 +254,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     given.arguments = list(sys.argv[1:] if arguments is None else arguments)
-    for variable in ONE_THREAD_EACH:  # before numpy is used: agents run side by side already
-        os.environ.setdefault(variable, "1")
     return _dispatch(given)
 
 
 def _dispatch(given: argparse.Namespace) -> int:
     from admm.errors import OutputError, TielineError, say, write_line
+    from admm.threads import start_with_few
 
     if launched_under_mpi():
         WATCHDOG.watch(getattr(given, "deadline", DEADLINE_SECONDS), "the start of all ranks")
     try:
+        start_with_few()
         code = import_module(f"admm.commands.{given.command}").command(given)
         sys.stdout.flush()
         return code

@@ -13,6 +13,7 @@ from admm.interfaces import Agent, Transport, no_calls
 from admm.relay import RelayAgent, check_is_agent
 from admm.run import Run
 from admm.state import SCHEMES, STALE, Result, Settings
+from admm.threads import few_threads, wanted_threads
 from admm.transport import InProcessTransport
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def solve(
 
     Over MPI every rank calls this with the agents that it owns; rank 0 gets the Result, the others
     None. checkpoints: where the state is kept, and whether the run goes on from there; see `admm.resume`.
+    While it runs, numpy's linear algebra has one thread in this process; see `admm.threads`.
     Raises InputError (the problem is not well posed), InfeasibleError (an agent has no
     feasible answer), SolverError, AgentError (a number that is not finite, or raised in an agent on another rank),
     TransportError.
@@ -50,9 +52,23 @@ def solve(
         sides = split(couplings, relay_all=settings.relay_all)
         layout = Layout(sides.couplings)
         owned = _owned_agents(agents, layout, sides, transport)
+        wanted_threads()
     except Exception as error:
         transport.refuse(error)
         raise
+    with few_threads():
+        return _solve(owned, layout, sides, settings, transport, checkpoints)
+
+
+def _solve(
+    owned: Mapping[str, Agent],
+    layout: Layout,
+    sides: Sides,
+    settings: Settings,
+    transport: Transport,
+    checkpoints: Checkpoints | None,
+) -> Result | None:
+    """This rank's part of a problem that is well posed."""
     transport.keep_going = settings.on_lost_agent == "freeze"
     transport.start(owned, {name: boundary_as_given(layout.boundary(name)) for name in layout.agents})
     called = no_calls

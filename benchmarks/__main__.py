@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 from admm import InputError
+from admm.threads import start_with_few
 from benchmarks.options import ARGUMENTS, add_options, options_from
 
 RUNNER = "resume again processes"
@@ -36,6 +37,7 @@ COMMANDS = {
     "kills": ("runs killed at start, in mid-run and at the end, and two runs at once", "resume again"),
     "stragglers": ("one rank slowed, and stalls: staleness 0 to 10", "solver cap"),
     "cluster.two_hosts": ("two hosts, and the link between them cut (root)", ""),
+    "blas_threads": ("what threads of the linear algebra library cost", ""),
     "time_by_rank": ("where the wall time goes on 1 to 11 ranks", ""),
     "grid_imports": ("published networks through the imports, against pandapower's own flows", "subjects resume again"),
     "infeasible": ("wholes without an agreement, and hardly with one", "subjects solver resume again"),
@@ -45,6 +47,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
+    start_with_few()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for path, (words, options) in COMMANDS.items():
