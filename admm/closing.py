@@ -21,6 +21,7 @@ import numpy as np
 from admm import updates
 from admm.graph import same_on_relays
 from admm.interfaces import Answer, AnswerStatus, Question, check_answer_fits
+from admm.rounds import BOUND_ACCURACY, Rounds
 from admm.values import is_finite, is_whole
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ ACCURACY = 2e-5
 Finer where all that is exchanged costs little of what nominal values would: a miss may cost as much as these do."""
 DEAR = 1.0
 """What missing a plan is charged beyond the price, in price scales: far more than what is not scarce costs."""
-BOUND_ACCURACY, USUAL_TOLERANCE = 1e-6, 1e-4
+USUAL_TOLERANCE = 1e-4
 STIFF = 100.0
 """Multiple of the penalty that holds the second side near the first one."""
 ALARM = 0.1
@@ -40,6 +41,10 @@ WAIT, WAIT_SHARE = 2, 0.1
 """Iterations, or their share, from one exchange in vain to the next one."""
 MOST = 30
 """Exchanges in vain after which a run ends without a proof."""
+SLOW, IN_VAIN = 50, 4
+"""Iterations without a stop, and exchanges in vain, after which rounds look for the proof."""
+MOST_ROUNDS, FRUITLESS = 300, 10
+"""Rounds at most, and without any bound."""
 LEAST_TOLERANCE = 1e-6
 """Tolerance of the objective below which answers are not exact enough for a proof."""
 MOST_ENTRIES = 500
@@ -59,6 +64,15 @@ class Closing:
         self.upper_eur: float | None = None
         self.count, self.next = 0, 0
         self.endless = False
+        self.rounds = Rounds(self)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {**{name: getattr(self, name) for name in self.KEPT}, "rounds": self.rounds.snapshot()}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        for name in self.KEPT:
+            setattr(self, name, kept[name])
+        self.rounds.restore(kept["rounds"])
 
     def check_kept(self, kept: Mapping[str, Any]) -> None:
         """Raise ValueError where a snapshot is none of a closing."""
@@ -69,6 +83,7 @@ class Closing:
             raise ValueError("counts of proofs are not whole numbers of at least 0")
         if not isinstance(kept["endless"], bool):
             raise ValueError("endless is neither true nor false")
+        self.rounds.check_kept(kept["rounds"])
 
     def possible(self) -> bool:
         """Whether there can be a proof that is worth its time: the problem is small, every agent tells its cost,
@@ -84,23 +99,81 @@ class Closing:
         """All but relays, which have no cost and no limits."""
         return [name for name in self.layout.agents if name not in self.run.sides.relays]
 
+    def see(self, name: str, answer: Answer) -> None:
+        """Remember an answer of the run that is exact enough for a proof."""
+        exact = self.run.state.accuracy <= self.run.settings.final_accuracy
+        if exact and self.layout.size <= MOST_ENTRIES and name not in self.run.sides.relays:
+            self.rounds.learn(name, answer, self.run.state.accuracy)
+
+    def due(self) -> bool:
+        """Whether the next iteration is a round: tests have not passed for long, or bounds have not met."""
+        slow = self.run.state.iteration >= SLOW or self.count >= IN_VAIN
+        left = MOST_ROUNDS if self.rounds.lower_eur is not None else FRUITLESS
+        return slow and self.rounds.count < left and not self.endless and not self.run.settings.staleness
+
+    def round(self) -> None:
+        """Hold a round, see `admm.rounds`."""
+        self.rounds.hold()
+        if self.rounds.lower_eur is not None:
+            self.lower_eur = max(self.rounds.lower_eur, -np.inf if self.lower_eur is None else self.lower_eur)
+
+    def hand_out(self) -> bool:
+        """All agents follow the plan of the rounds. Whether what they hold then is proven; the run's state has it."""
+        run, plan, price = self.run, self.rounds.plan, self.rounds.price
+        self.rounds.plan = None
+        held, accuracy = np.full(self.layout.size, np.inf), self._accuracy() * self.rounds.accuracy / BOUND_ACCURACY
+        asked = {name: [self.question(name, price, plan, held, accuracy, False)] for name in self.agents()}
+        answers = {name: given[0] for name, given in run.ask_batches(asked, "agents", check=False).items()}
+        if not all(one.status is AnswerStatus.SOLVED and one.cost_eur is not None for one in answers.values()):
+            self.rounds.miss()
+            return False
+        run.state.lower, run.state.upper, run.state.price = plan.copy(), plan.copy(), price.copy()
+        total = 0.0
+        for name, answer in answers.items():
+            run.accept(name, answer)
+            at = self.layout.entries(name)
+            total += answer.cost_eur + self._charge(at, price, np.abs(answer.values - plan[at]))
+        self._take_upper(total)
+        proven = self.proven()
+        if not proven:
+            self.rounds.miss()
+        return proven
+
     def gap(self) -> float | None:
         """Distance of the bounds as a share of the turnover, with its floor."""
         if self.lower_eur is None or self.upper_eur is None:
             return None
-        return (self.upper_eur - self.lower_eur) / updates.least_turnover(self.run.state, self.layout)
+        return self.gap_eur() / updates.least_turnover(self.run.state, self.layout)
 
     def proven(self) -> bool:
         """Whether the bounds meet, and the objective of the run with them."""
         gap, tolerance = self.gap(), self.run.settings.optimality_tolerance
-        if gap is None or gap < -ALARM * tolerance:
+        if gap is not None and gap < -ALARM * tolerance:
+            self.upper_eur = None  # a better lower bound has shown it to be none
+        if self.upper_eur is None or self.lower_eur is None:
             return False
         ends = self.lower_eur, self.upper_eur, self.run.objective()
         return max(ends) - min(ends) <= tolerance * updates.least_turnover(self.run.state, self.layout)
 
+    def gap_eur(self) -> float:
+        return self.upper_eur - self.lower_eur
+
+    def beyond_doubt(self) -> bool:
+        """Whether bounds meet so closely that it does not matter how well scales are stated: within the tolerance of
+        the costs themselves, or of what is exchanged. Where nothing has ever cost anything, any agreement is the best.
+        """
+        costs = [self.run.answers[name].cost_eur for name in self.agents()]
+        size = max(updates.turnover_eur(self.run.state), sum(map(abs, costs)))
+        return self.run.seen_cost == 0.0 or self.gap_eur() <= self.run.settings.optimality_tolerance * size
+
+    def allowed_eur(self, plan: np.ndarray, price: np.ndarray) -> float:
+        """By how much bounds may differ at a plan, both (n,)."""
+        turnover = max(float(np.abs(price) @ np.abs(plan)), updates.turnover_floor(self.layout))
+        return self.run.settings.optimality_tolerance * turnover
+
     def given_up(self) -> bool:
         """Whether to end without a proof."""
-        return self.count >= MOST
+        return self.count >= MOST or self.rounds.count >= MOST_ROUNDS
 
     def hold(self) -> bool:
         """Ask for bounds; returns whether they meet."""
@@ -117,8 +190,10 @@ class Closing:
     def _bound(self, price: np.ndarray) -> None:
         """What every agent proves at the price alone; these bounds add up."""
         nothing = np.zeros(self.layout.size)
-        answers = self._asked({name: [self._question(name, price, nothing, 0.0)] for name in self.agents()})
+        answers = self._asked({name: [self.question(name, price, nothing, 0.0)] for name in self.agents()})
         bounds = [given[0].bound_eur if given[0].status.usable else None for given in answers.values()]
+        for name, given in answers.items():
+            self.rounds.learn(name, given[0], self.exactness(BOUND_ACCURACY))
         self.endless = None in bounds
         if not self.endless:
             total = float(sum(bounds))
@@ -135,7 +210,7 @@ class Closing:
                 return
         second = [name for name in run.sides.second if name not in run.sides.relays]
         first, stiff = run.first_values(), STIFF * run.state.penalty
-        near = self._asked({name: [self._question(name, price, first, stiff)] for name in second})
+        near = self._asked({name: [self.question(name, price, first, stiff)] for name in second})
         if all(given[0].status.usable for given in near.values()):
             plan = run.second_values()
             for name, given in near.items():
@@ -157,21 +232,28 @@ class Closing:
             if latest.status is AnswerStatus.SOLVED and np.array_equal(latest.values, plan[self.layout.entries(name)]):
                 total += latest.cost_eur
             else:
-                asked[name] = [self._question(name, price, plan, held, accuracy)]
+                asked[name] = [self.question(name, price, plan, held, accuracy)]
         for name, given in self._asked(asked).items():
             if given[0].status is not AnswerStatus.SOLVED or given[0].cost_eur is None:
                 return
             at = self.layout.entries(name)
             total += given[0].cost_eur + self._charge(at, price, np.abs(given[0].values - plan[at]))
-        self.upper_eur = total if self.upper_eur is None else min(self.upper_eur, total)
+        self._take_upper(total)
+
+    def _take_upper(self, cost_eur: float) -> None:
+        """The cost of a plan that all follow. One below the lower bound is none: answers were too coarse for it."""
+        tolerance_eur = self.run.settings.optimality_tolerance * updates.least_turnover(self.run.state, self.layout)
+        if self.lower_eur is not None and cost_eur < self.lower_eur - ALARM * tolerance_eur:
+            return
+        self.upper_eur = cost_eur if self.upper_eur is None else min(self.upper_eur, cost_eur)
 
     def _accuracy(self) -> float:
         """Of answers that follow a plan."""
         nominal = updates.turnover_floor(self.layout) / updates.LEAST_TURNOVER
         share = np.clip(updates.turnover_eur(self.run.state) / nominal, updates.LEAST_TURNOVER, 1.0)
-        return float(share * self._exactness(ACCURACY))
+        return float(share * self.exactness(ACCURACY))
 
-    def _exactness(self, accuracy: float) -> float:
+    def exactness(self, accuracy: float) -> float:
         """An accuracy that is enough for the usual tolerance, where the run has a tighter one."""
         return accuracy * min(1.0, self.run.settings.optimality_tolerance / USUAL_TOLERANCE)
 
@@ -181,20 +263,26 @@ class Closing:
 
     # ---------------------------------------------------------------- questions
 
-    def _question(
+    def question(
         self,
         name: str,
         price: np.ndarray,
         reference: np.ndarray,
         penalty: np.ndarray | float,
         accuracy: float | None = None,
+        beside: bool = True,
     ) -> Question:
         at = self.layout.entries(name)
-        accuracy = self._exactness(BOUND_ACCURACY) if accuracy is None else accuracy
+        accuracy = self.exactness(BOUND_ACCURACY) if accuracy is None else accuracy
         own, pull = self.layout.boundary(name).sign * price[at], np.broadcast_to(penalty, self.layout.size)[at]
-        return Question(self.run.state.iteration, own, reference[at], pull, accuracy=accuracy, beside=True)
+        return Question(self.run.state.iteration, own, reference[at], pull, accuracy=accuracy, beside=beside)
 
     def _asked(self, questions: Mapping[str, list[Question]]) -> dict[str, list[Answer]]:
+        """As `asked`, in an exchange beside the iterations."""
+        self.run.proof_exchanges += bool(questions)
+        return self.asked(questions)
+
+    def asked(self, questions: Mapping[str, list[Question]]) -> dict[str, list[Answer]]:
         """Answers that nothing but a proof depends on: one that makes no sense is no proof, and no error."""
         with self.run.timed("agents"):
             answers = self.run.transport.ask(questions) if questions else {}

@@ -61,9 +61,14 @@ def lasts(mismatches: Sequence[np.ndarray], tolerance: float) -> bool:
 
 def due(iteration: int, next_look: int, mismatches: Sequence[np.ndarray], tolerance: float) -> bool:
     """Whether to look for a proof now; mismatches: scaled, (n,) each, the latest WINDOW ones."""
-    if iteration in LATE and len(mismatches) == WINDOW:
-        return bool(np.abs(np.mean(mismatches, axis=0)).max() > tolerance)
+    if iteration in LATE:
+        return apart(mismatches, tolerance)
     return iteration >= next_look and lasts(mismatches, tolerance)
+
+
+def apart(mismatches: Sequence[np.ndarray], tolerance: float) -> bool:
+    """Whether the sides were apart on average over the latest WINDOW iterations."""
+    return len(mismatches) == WINDOW and bool(np.abs(np.mean(mismatches, axis=0)).max() > tolerance)
 
 
 def look(run: Run) -> None:

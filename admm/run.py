@@ -195,9 +195,12 @@ class Run:
         mismatch = updates.scaled_mismatch(self.state, self.layout)
         self.mismatches = [*self.mismatches, mismatch][-conflict.WINDOW :]
         iteration = self.state.iteration
-        if not conflict.due(iteration, self.next_look, self.mismatches, self.settings.consensus_tolerance):
-            return
-        self.next_look = iteration + max(conflict.WAIT, int(conflict.WAIT_SHARE * iteration))
+        if conflict.due(iteration, self.next_look, self.mismatches, self.settings.consensus_tolerance):
+            self.next_look = iteration + max(conflict.WAIT, int(conflict.WAIT_SHARE * iteration))
+            self.prove_conflict()
+
+    def prove_conflict(self) -> None:
+        """Raise InfeasibleError where no agreement exists and a proof is found."""
         latest = [answer for name, answer in self.frozen.latest.items() if name not in self.sides.relays]
         if not self.frozen.why and all(answer.proves for answer in latest):
             conflict.look(self)

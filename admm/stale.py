@@ -180,9 +180,9 @@ class Stale(TwoBlock):
         observed = replace(self.observe(dual_step, seen), iteration=self.rounds)
         return checked_penalty(self.policy.update(self.penalty, observed), self.policy, self.layout)
 
-    def close(self, limit: Status) -> Status:
+    def close(self, limit: Status, sure: bool = True) -> Status:
         """A stop counts, and a proof is asked for, with fresh answers only: while tests pass, all are waited for."""
-        return super().close(limit) if self.fresh() and not self.under_way else self.budget()
+        return super().close(limit, sure) if self.fresh() and not self.under_way else self.budget()
 
     def test(self, seen: Residuals) -> Status:
         """As in TwoBlock; and an end takes in the answers that are under way."""

@@ -279,7 +279,7 @@ class Result:
     note: what stands in the way of convergence, where that was found; else empty.
     schedule_cost: what the lower agents' own schedule costs, with the upper agents held to it, or the closest one that
     all can follow; see `ScheduleCost`.
-    proof_exchanges: exchanges beside the iterations that looked for a proof that no agreement exists, in vain.
+    proof_exchanges: exchanges beside the iterations that looked for a proof, of the optimum or of a conflict.
     solve_seconds: {agent: median seconds of its latest answers}. lost_agents: {agent: what happened} of those that
     the run went on without.
     """

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from admm import updates
+from admm import conflict, updates
 from admm.acceleration import MOST_CAPPED, Acceleration, Point, acceleration_for, capped_share, checked_point
 from admm.closing import Closing
 from admm.couplings import Layout
@@ -52,7 +52,7 @@ class TwoBlock(Run):
         self.closing = Closing(self)
 
     def snapshot(self) -> dict[str, Any]:
-        proof = {name: getattr(self.closing, name) for name in Closing.KEPT}
+        proof = self.closing.snapshot()
         inner = {"policy": vars(self.policy), "acceleration": vars(self.acceleration), "proof": proof}
         return {**super().snapshot(), **inner}
 
@@ -69,7 +69,7 @@ class TwoBlock(Run):
         super().restore(kept)
         vars(self.policy).update(kept["policy"])
         vars(self.acceleration).update(kept["acceleration"])
-        vars(self.closing).update(kept["proof"])
+        self.closing.restore(kept["proof"])
         self.frozen.latest.update(self.answers)
         if self.unprepared is not None:  # the run before was ended before it prepared the next iteration
             self.prepare_next(*self.unprepared)
@@ -78,6 +78,38 @@ class TwoBlock(Run):
         self.state = self.complete
 
     def iterate(self) -> Status:
+        if self.closing.rounds.plan is not None:
+            return self.hand_out()
+        if self.state.iteration and self.closing.due() and self.asks_for_proof():
+            return self.look_for_proof()
+        return self.exchange_once()
+
+    def look_for_proof(self) -> Status:
+        """A round: the run's own values stay as they are."""
+        self.complete = self.state.copy()
+        self.state.iteration += 1
+        if self.closing.rounds.count == 0 and conflict.apart(self.mismatches, self.settings.consensus_tolerance):
+            self.prove_conflict()
+        self.closing.round()
+        self.record(self.history[-1].residuals)
+        return self.limits()
+
+    def hand_out(self) -> Status:
+        """All agents follow the plan; if that is no proof, the next iteration starts from there."""
+        self.complete = self.state.copy()
+        self.state.iteration += 1
+        proven = self.closing.hand_out()
+        mismatch = updates.largest_mismatch(updates.scaled_mismatch(self.state, self.layout), self.layout)
+        self.record(replace(self.history[-1].residuals, mismatch=mismatch))
+        limit = self.limits()
+        if proven and (self.closing.beyond_doubt() or self.tests_count(self.closing.gap_eur())):
+            return Status.CERTIFIED
+        self.start = Point(self.second_values(), self.state.price)
+        self.acceleration.forget()
+        return limit
+
+    def exchange_once(self) -> Status:
+        """Both sides answer, the price moves; then the tests."""
         state = self.state
         self.complete = state.copy()
         state.iteration += 1
@@ -170,6 +202,7 @@ class TwoBlock(Run):
         self.state.lower[at[lower_side]] = values[lower_side]
         self.state.upper[at[~lower_side]] = values[~lower_side]
         self.answers[name] = answer
+        self.closing.see(name, answer)
 
     def observe(self, dual_step: np.ndarray, seen: Residuals) -> Observation:
         state, layout = self.state, self.layout
@@ -201,6 +234,9 @@ class TwoBlock(Run):
                 seconds=time.perf_counter() - self.began,
                 solves=len(self.answers),
                 bytes=self.transport.traffic.bytes,
+                lower_bound_eur=self.closing.lower_eur,
+                upper_bound_eur=self.closing.upper_eur,
+                certified_gap=self.closing.gap(),
             )
         )
 
@@ -217,17 +253,22 @@ class TwoBlock(Run):
         wanted = limit is not Status.STOPPED
         settled = exact and now.accuracy <= settings.final_accuracy and now.model_error <= 1.0
         error_eur = seen.objective_error * updates.least_turnover(self.state, self.layout)
-        if wanted and self.settle and settled and self.tests_count(error_eur, seen.dual):
-            return self.close(limit)
+        if wanted and self.settle and settled:
+            sure = self.tests_count(error_eur, seen.dual)
+            if sure or self.asks_for_proof():
+                return self.close(limit, sure)
         if self.settle:
             self.state.accuracy = min(self.state.accuracy, settings.final_accuracy)
         return limit
 
     def asks_for_proof(self) -> bool:
-        return self.settings.proof and self.closing.possible()
+        return self.settings.proof and self.settings.scheme == "two-block" and self.closing.possible()
 
-    def close(self, limit: Status) -> Status:
-        """How a run ends that has passed its tests: with a proof, or without where none is asked for; or it goes on."""
+    def close(self, limit: Status, sure: bool = True) -> Status:
+        """How a run ends that has passed its tests: with a proof, or without where none is asked for; or it goes on.
+
+        sure: whether the stated scales are near enough for what is a share of them.
+        """
         if not self.asks_for_proof():
             return Status.CONVERGED
         if self.state.iteration < self.closing.next:
@@ -239,9 +280,11 @@ class TwoBlock(Run):
             upper_bound_eur=self.closing.upper_eur,
             certified_gap=self.closing.gap(),
         )
-        if proven or self.closing.endless:
+        if proven and (sure or self.closing.beyond_doubt()):
             return Status.CONVERGED
-        if self.closing.given_up():
+        if sure and self.closing.endless:
+            return Status.CONVERGED
+        if sure and self.closing.given_up():
             return Status.AGREED
         return limit
 

@@ -41,6 +41,7 @@ COMMANDS = {
     "time_by_rank": ("where the wall time goes on 1 to 11 ranks", ""),
     "grid_imports": ("published networks through the imports, against pandapower's own flows", "subjects resume again"),
     "infeasible": ("wholes without an agreement, and hardly with one", "subjects solver resume again"),
+    "random_qps": ("5000 random QPs: is what is called converged the optimum?", f"solver {RUNNER}"),
     "fuzz": ("bad input of every kind: each ends in a result or one line of ours", "subjects"),
 }
 """{module: (what it measures, those of ARGUMENTS that it heeds)}; the function is called run_ and the module's name."""

@@ -126,6 +126,6 @@ class Certified(TwoBlock):
         state.lower, state.upper = own
         self.seconds["operators"] += time.perf_counter() - began
 
-    def close(self, limit: Status) -> Status:
+    def close(self, limit: Status, sure: bool = True) -> Status:
         """Residuals stop the run only where no proof is to be had."""
         return self.budget() if self.certificate.provable() else Status.CONVERGED
