@@ -100,16 +100,21 @@ class Closing:
         return [name for name in self.layout.agents if name not in self.run.sides.relays]
 
     def see(self, name: str, answer: Answer) -> None:
-        """Remember an answer of the run that is exact enough for a proof."""
-        exact = self.run.state.accuracy <= self.run.settings.final_accuracy
-        if exact and self.layout.size <= MOST_ENTRIES and name not in self.run.sides.relays:
+        """Remember an answer of the run that is exact enough for a proof; none any more once one cannot be proven."""
+        settings, exact = self.run.settings, self.run.state.accuracy <= self.run.settings.final_accuracy
+        if name in self.run.sides.relays or self.layout.size > MOST_ENTRIES or not settings.proof:
+            return
+        if not answer.proves or answer.cost_eur is None or answer.model_error != 0.0:
+            self.rounds.end()
+        elif exact and settings.scheme == "two-block" and not settings.staleness:
             self.rounds.learn(name, answer, self.run.state.accuracy)
 
     def due(self) -> bool:
         """Whether the next iteration is a round: tests have not passed for long, or bounds have not met."""
         slow = self.run.state.iteration >= SLOW or self.count >= IN_VAIN
         left = MOST_ROUNDS if self.rounds.lower_eur is not None else FRUITLESS
-        return slow and self.rounds.count < left and not self.endless and not self.run.settings.staleness
+        wanted = not (self.endless or self.rounds.ended or self.run.settings.staleness)
+        return slow and wanted and self.rounds.count < left
 
     def round(self) -> None:
         """Hold a round, see `admm.rounds`."""

@@ -44,9 +44,10 @@ ENOUGH = 0.8
 class Rounds:
     """What the rounds know. price: (n,), the one with the best bound, which is lower_eur. box: price scales. count:
     rounds so far. plan: (n,), what to follow next, None without one. accuracy: of answers to rounds, as a share of
-    scale; missed: whether those of the run itself are too coarse, as a plan that was followed has shown."""
+    scale; missed: whether those of the run itself are too coarse, as a plan that was followed has shown. ended: whether
+    there is no proof to be had."""
 
-    KEPT = ("price", "lower_eur", "box", "count", "plan", "accuracy", "missed")
+    KEPT = ("price", "lower_eur", "box", "count", "plan", "accuracy", "missed", "ended")
 
     def __init__(self, closing: Closing) -> None:
         self._closing, self._run, self._layout = closing, closing.run, closing.layout
@@ -54,7 +55,8 @@ class Rounds:
         self.price: np.ndarray | None = None
         self.lower_eur: float | None = None
         self.plan: np.ndarray | None = None
-        self.box, self.count, self.missed, self.accuracy = BOX, 0, False, closing.exactness(BOUND_ACCURACY)
+        self.box, self.count, self.accuracy = BOX, 0, closing.exactness(BOUND_ACCURACY)
+        self.missed = self.ended = False
 
     def snapshot(self) -> dict[str, Any]:
         mixes = {name: getattr(self.mixes, name) for name in Mixes.KEPT}
@@ -74,15 +76,22 @@ class Rounds:
         if kept["lower_eur"] is not None and not is_finite(kept["lower_eur"]):
             raise ValueError("lower_eur is not a finite number")
         sizes = all(is_finite(kept[key]) and kept[key] > 0 for key in ("box", "accuracy"))
-        if not (sizes and is_whole(kept["count"]) and kept["count"] >= 0 and isinstance(kept["missed"], bool)):
+        if not (sizes and is_whole(kept["count"]) and kept["count"] >= 0):
             raise ValueError("the box, the accuracy or the count of rounds makes no sense")
+        if not all(isinstance(kept[key], bool) for key in ("missed", "ended")):
+            raise ValueError("missed or ended is neither true nor false")
         self.mixes.check_kept(kept["mixes"])
 
     def learn(self, name: str, answer: Answer, accuracy: float) -> None:
         """Remember an answer that is exact enough; accuracy: what it was asked for."""
         exact = answer.status is AnswerStatus.SOLVED and (not self.missed or accuracy <= self.accuracy)
-        if exact and answer.cost_eur is not None:
+        if exact and answer.cost_eur is not None and not self.ended:
             self.mixes.add(name, answer.values, answer.cost_eur)
+
+    def end(self) -> None:
+        """There is no proof to be had: forget what was remembered."""
+        if not self.ended:
+            self.ended, self.mixes = True, Mixes(self._layout, self._closing.agents())
 
     def miss(self) -> None:
         """A plan was followed, and cost more than its mixes: answers break limits by what they are not exact, and that
