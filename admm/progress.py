@@ -11,7 +11,7 @@ from admm.state import Progress
 
 SECONDS_BETWEEN_LINES = 1.0
 REDRAWS_A_SECOND = 10
-HEADER = "iteration   primal/tol   dual/tol   mismatch   objective error   objective EUR   seconds"
+HEADER = "iteration   primal/tol   dual/tol   mismatch   objective error   objective EUR   seconds   waits for"
 
 
 def line(progress: Progress) -> str:
@@ -20,7 +20,8 @@ def line(progress: Progress) -> str:
     objective = "-" if progress.objective_eur is None else f"{progress.objective_eur:.2f}"
     return (
         f"{progress.iteration:9d} {seen.primal / seen.primal_tolerance:12.3g} {seen.dual / seen.dual_tolerance:10.3g} "
-        f"{seen.mismatch:10.2e} {seen.objective_error:17.1e} {objective:>15} {progress.seconds:9.1f}"
+        f"{seen.mismatch:10.2e} {seen.objective_error:17.1e} {objective:>15} {progress.seconds:9.1f}   "
+        f"{progress.waits_for or '-'}"
     )
 
 

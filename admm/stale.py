@@ -184,6 +184,9 @@ class Stale(TwoBlock):
         """A stop counts, and a proof is asked for, with fresh answers only: while tests pass, all are waited for."""
         return super().close(limit, sure) if self.fresh() and not self.under_way else self.budget()
 
+    def waits_for(self, seen: Residuals) -> str:
+        return super().waits_for(seen) or ("" if self.fresh() else "answers")
+
     def test(self, seen: Residuals) -> Status:
         """As in TwoBlock; and an end takes in the answers that are under way."""
         status = super().test(seen)

@@ -191,11 +191,18 @@ class Residuals:
         return self.primal <= self.primal_tolerance and self.dual <= self.dual_tolerance
 
     def passed(self, settings: Settings) -> bool:
-        return (
-            self.boyd_passed()
-            and self.mismatch <= settings.consensus_tolerance
-            and self.objective_error <= settings.optimality_tolerance
-        )
+        return not self.furthest(settings)
+
+    def furthest(self, settings: Settings) -> str:
+        """The test that is furthest from being passed; empty where all are."""
+        tests = {
+            "primal": (self.primal, self.primal_tolerance),
+            "dual": (self.dual, self.dual_tolerance),
+            "mismatch": (self.mismatch, settings.consensus_tolerance),
+            "objective": (self.objective_error, settings.optimality_tolerance),
+        }
+        missing = {name: seen / allowed for name, (seen, allowed) in tests.items() if not seen <= allowed}
+        return max(missing, key=missing.get, default="")
 
 
 @dataclass(frozen=True)
@@ -206,6 +213,7 @@ class Progress:
     cost. solves: answers of all agents in this iteration. bytes: exchanged since the start of the run.
     lower_bound_eur, upper_bound_eur: of the optimum, as proven so far; certified_gap: their difference as a
     share of the boundary turnover. None where there is no proof.
+    waits_for: what keeps the run from ending, in a word; empty where nothing does that is known yet.
     """
 
     iteration: int
@@ -221,6 +229,7 @@ class Progress:
     lower_bound_eur: float | None = None
     upper_bound_eur: float | None = None
     certified_gap: float | None = None
+    waits_for: str = ""
 
 
 @dataclass(frozen=True)

@@ -237,8 +237,24 @@ class TwoBlock(Run):
                 lower_bound_eur=self.closing.lower_eur,
                 upper_bound_eur=self.closing.upper_eur,
                 certified_gap=self.closing.gap(),
+                waits_for=self.waits_for(seen),
             )
         )
+
+    def waits_for(self, seen: Residuals) -> str:
+        """What keeps the run from ending: the test that is furthest off, or what a stop needs beside the tests."""
+        proving = self.closing.count or self.closing.rounds.count
+        later = "proof" if proving else "scales" if self.doubts else ""
+        return seen.furthest(self.settings) or self.unsettled() or later
+
+    def unsettled(self) -> str:
+        """What a stop needs that answers do not have yet: solved, with models at their flows, to the final accuracy."""
+        answers = self.answers.values()
+        if not all(answer.status is AnswerStatus.SOLVED for answer in answers):
+            return "solver"
+        if max(answer.model_error for answer in answers) > 1.0:
+            return "flows"
+        return "" if self.state.accuracy <= self.settings.final_accuracy else "accuracy"
 
     def objective(self) -> float | None:
         costs = [answer.cost_eur for answer in self.answers.values()]
@@ -246,14 +262,12 @@ class TwoBlock(Run):
 
     def test(self, seen: Residuals) -> Status:
         """Whether to go on. A stop counts at the final accuracy only, with exact answers and settled models."""
-        settings, now = self.settings, self.history[-1]
+        settings = self.settings
         limit = self.limits()
         self.settle = seen.passed(settings)
-        exact = all(answer.status is AnswerStatus.SOLVED for answer in self.answers.values())
         wanted = limit is not Status.STOPPED
-        settled = exact and now.accuracy <= settings.final_accuracy and now.model_error <= 1.0
         error_eur = seen.objective_error * updates.least_turnover(self.state, self.layout)
-        if wanted and self.settle and settled:
+        if wanted and self.settle and not self.unsettled():
             sure = self.tests_count(error_eur, seen.dual)
             if sure or self.asks_for_proof():
                 return self.close(limit, sure)

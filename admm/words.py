@@ -24,6 +24,7 @@ def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
         "primal residual": f"{seen.primal:.3g} (tolerance {seen.primal_tolerance:.3g})",
         "dual residual": f"{seen.dual:.3g} (tolerance {seen.dual_tolerance:.3g})",
         "largest mismatch": f"{seen.mismatch:.2e} of scale, {_where_mismatch(result)}",
+        **_solver_words(summary),
         "agents' constraints": f"largest violation {summary['max_violation_pu']:.1e} per unit",
         "AC check": _ac_words(summary),
         **_hub_words(result, summary),
@@ -33,6 +34,12 @@ def closing_words(result: Result, summary: dict[str, Any], folder: str) -> str:
         "results": f"{folder}/",
     }
     return "\n".join(f"  {name:20} {words}" for name, words in parts.items())
+
+
+def _solver_words(summary: dict[str, Any]) -> dict[str, str]:
+    """Where a solver was stuck only."""
+    replaced = summary["replaced_solvers"]
+    return {"solver replaced": f"{replaced}, which was stuck"} if replaced else {}
 
 
 def _lost_words(result: Result) -> str:
@@ -131,6 +138,7 @@ def market_words(summary: dict[str, Any], folder: str) -> str:
         f"{summary['beyond_down_mwh']:.3f}",
         "gave way": f"{summary['relief_eur']:.2f} EUR of agents' limits, "
         f"{summary['reserve_short_mwh']:.3f} MWh of reserve",
+        **_solver_words(summary),
         "realised flows": _realised_words(summary),
         "settlement": f"adds up to {summary['settlement_sum_cents'] / 100:.2f} EUR",
         "against alone": _alone_words(summary),

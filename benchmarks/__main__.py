@@ -37,6 +37,7 @@ COMMANDS = {
     "kills": ("runs killed at start, in mid-run and at the end, and two runs at once", "resume again"),
     "stragglers": ("one rank slowed, and stalls: staleness 0 to 10", "solver cap"),
     "cluster.two_hosts": ("two hosts, and the link between them cut (root)", ""),
+    "stuck_solvers": ("how long agents' solvers are stuck, and what replacing them brings", ""),
     "blas_threads": ("what threads of the linear algebra library cost", ""),
     "time_by_rank": ("where the wall time goes on 1 to 11 ranks", ""),
     "grid_imports": ("published networks through the imports, against pandapower's own flows", "subjects resume again"),

@@ -72,6 +72,9 @@ class CaseAgent(Agent, Protocol):
     def violation(self) -> float:
         """Largest violation of its own constraints by the latest answer, per unit."""
 
+    def replaced_solver(self) -> str:
+        """In words, where another solver than the one that was chosen has taken over; empty elsewhere."""
+
 
 class Case:
     """A checked case. Public files are read here, private ones only by `build_agent` and `private_digest`."""

@@ -68,7 +68,7 @@ class FlowAgent(ABC):
                 raise InputError(f"{self._who}: there is no coupling '{coupling}' with {quantity}")
         self._errors: Mapping[str, Any] = {}
         self._boundary, self._points, self._unplaced = boundary, self.program.first_points(), True
-        self._latest_error, self._scheduled, self._price_rows, self._led = 0.0, None, None, None
+        self._latest_error, self._scheduled, self._price_rows, self._led, self._rows = 0.0, None, None, None, None
         self._near: tuple[int, Beside | None] | None = None
         self._rows = self._new_rows()
 
@@ -80,7 +80,7 @@ class FlowAgent(ABC):
 
     def _new_rows(self) -> RowsOnDemand:
         agent = (self._boundary, self._solver, self._shares_cost, self._resumable)
-        return RowsOnDemand(self.program, self._points, *agent)
+        return RowsOnDemand(self.program, self._points, *agent, self._rows and self._rows.agent)
 
     def snapshot(self) -> dict[str, Any]:
         """All that the next answer depends on beside the model, see `QPAgent.snapshot`."""
@@ -239,6 +239,10 @@ class FlowAgent(ABC):
     def model_error(self) -> float:
         """See `Answer`; of the schedule."""
         return self._latest_error
+
+    def replaced_solver(self) -> str:
+        """See `QPAgent`."""
+        return "" if self._rows is None else self._rows.agent.replaced_solver()
 
     def latest(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Give x of the latest answer and the same with what the other side schedules, (n,) each; None before one."""

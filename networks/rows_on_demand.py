@@ -31,7 +31,8 @@ class Beside(NamedTuple):
 class RowsOnDemand:
     """Answers for a program at given operating points. agent: what solves it with the latest rows.
 
-    masks: which rows of each limit are taken, (T, E) each; None for all. resumable: see `QPAgent`.
+    masks: which rows of each limit are taken, (T, E) each; None for all. resumable: see `QPAgent`. former: whose solver
+    it goes on with, see `QPAgent.goes_on_as`.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class RowsOnDemand:
         solver: str,
         shares_cost: bool,
         resumable: bool = False,
+        former: QPAgent | None = None,
     ) -> None:
         self._program, self._points, self._boundary = program, points, boundary
         self._solver, self._shares_cost, self._resumable = solver, shares_cost, resumable
         program.linearised(points)  # which limits there are
+        self.agent: QPAgent | None = former
         self.agent = self._start(program.no_rows())
 
     @property
@@ -60,6 +63,8 @@ class RowsOnDemand:
         agent = QPAgent(qp, solver=self._solver, shares_cost=self._shares_cost)
         agent.prepare(self._boundary)
         agent.resumable = self._resumable
+        if self.agent is not None:
+            agent.goes_on_as(self.agent)
         return agent
 
     def snapshot(self) -> dict[str, Any]:

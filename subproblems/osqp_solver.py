@@ -107,14 +107,17 @@ class OsqpSolver:
         if accuracy != self._accuracy:
             self._solver.update_settings(eps_abs=float(accuracy))
             self._accuracy = accuracy
-        iterations = 0
+        iterations, at_limit = 0, False
         for _ in range(MOST_STEPS):
             before = self._x
             answer = self._read(self._step(numbers))
             iterations += answer.iterations
+            at_limit = at_limit or answer.iterations >= SETTINGS["max_iter"]
             if not answer.status.usable or PROXIMAL * np.abs(answer.x - before).max() <= SETTLED * accuracy:
-                return replace(answer, iterations=iterations)
-        return replace(answer, iterations=iterations, status=AnswerStatus.INACCURATE, reason=UNSETTLED)
+                return replace(answer, iterations=iterations, at_limit=at_limit)
+        return replace(
+            answer, iterations=iterations, at_limit=at_limit, status=AnswerStatus.INACCURATE, reason=UNSETTLED
+        )
 
     def _curvature(self, numbers: Numbers) -> np.ndarray:
         data = contiguous(numbers.P.data, numbers.P.nnz, "P")

@@ -52,7 +52,8 @@ class PiqpSolver:
         y[other] = np.asarray(result.z_u) - np.asarray(result.z_l)
         certificate = y if status is AnswerStatus.INFEASIBLE else None
         x = np.array(result.x) if status.usable else np.zeros(n)
-        return SolverAnswer(x, y, status, reason, result.info.iter, certificate)
+        at_limit = status is AnswerStatus.INACCURATE
+        return SolverAnswer(x, y, status, reason, result.info.iter, certificate, at_limit)
 
     def _curvature(self, P: sp.csc_matrix, fresh: bool) -> sp.csc_matrix | None:
         """None where it is the one that PIQP has."""

@@ -26,6 +26,7 @@ from admm.couplings import Layout
 from admm.fits import check_array
 from admm.interfaces import Names, check_question_fits
 from admm.memory.joint import Joint
+from admm.values import is_whole
 from subproblems.bound import safe_bound
 from subproblems.box import Box, outer_box
 from subproblems.conflict import Conflict, find_conflict, limits_that_hold
@@ -42,6 +43,11 @@ SOLVERS = {
 """Solvers to choose from: module and class of each."""
 FLAT_SOLVERS = {"osqp": ("subproblems.clarabel_solver", "ClarabelSolver"), "piqp": SOLVERS["piqp"]}
 """What answers questions that no finite penalty curves, by the solver chosen."""
+OTHER = {"osqp": "piqp", "piqp": "osqp"}
+"""What takes over from a solver that is stuck."""
+STUCK_AFTER = 5
+"""Answers in a row that a solver leaves inaccurate, or finds at its limit of iterations or not at all, before the other
+one is asked. In runs that nothing holds up there are at most 4: see `benchmarks/stuck_solvers.py`."""
 LIMITS_SOLVER = SOLVERS["piqp"]
 """What answers for limits alone: of the two interior-point methods it takes a fifth of the time for a feeder."""
 LARGEST = 1e30
@@ -57,10 +63,11 @@ INNER_SHARE = 0.5
 class QPAgent:
     """Answers questions by solving one QuadraticProgram.
 
-    solver: "osqp" or "piqp". shares_cost: whether answers carry the cost, and where the question has no
-    penalty the bound, as one scalar each. x: the schedule behind the latest answer to a question with a
-    penalty; until there is one, behind the latest answer. resumable: whether answers follow from `snapshot` alone, as
-    they do from the first one on. conflict: why there is no answer, in the owner's numbers; no number of it is told.
+    solver: "osqp" or "piqp". solver_in_use: the other one for the rest of a run in which the solver was stuck.
+    shares_cost: whether answers carry the cost, and where the question has no penalty the bound, as one scalar each.
+    x: the schedule behind the latest answer to a question with a penalty; until there is one, behind the latest answer.
+    resumable: whether answers follow from `snapshot` alone, as they do from the first one on.
+    conflict: why there is no answer, in the owner's numbers; no number of it is told.
     """
 
     def __init__(self, qp: QuadraticProgram, solver: str = "osqp", shares_cost: bool = True) -> None:
@@ -75,6 +82,7 @@ class QPAgent:
         self.conflict: Conflict | None = None
         self._boundary: AgentBoundary | None = None
         self._revised = self.resumable = False
+        self.solver_in_use, self._stuck = solver, 0
 
     def prepare(self, boundary: AgentBoundary) -> None:
         self._check_boundary(boundary)
@@ -86,6 +94,7 @@ class QPAgent:
         self._money = float(0.4 * np.mean(boundary.price_scale * boundary.scale))
         self._solver: QpSolver | None = None
         self._flat_solver: QpSolver | None = None
+        self.solver_in_use, self._stuck = self.solver_name, 0
         self._has_schedule = False
         self._scale_program()
 
@@ -170,11 +179,9 @@ class QPAgent:
             self._solver, self._flat_solver = _telling(self._solver), _telling(self._flat_solver)
         solver = self._solver_for(question.penalty, numbers)
         found = solver.solve(numbers, INNER_SHARE * question.accuracy)
-        if self._is_doubtful(found, question) and solver is self._solver:
-            self._flat_solver = self._flat_solver or _make_solver(FLAT_SOLVERS[self.solver_name], numbers)
-            found = self._flat_solver.solve(
-                numbers, INNER_SHARE * question.accuracy
-            )  # what no first-order step reaches
+        doubtful = self._is_doubtful(found, question)
+        if solver is self._solver:
+            found = self._better(found, doubtful, numbers, question)
         if not found.status.usable and np.isinf(question.penalty).any():
             found = self._nearly(question, numbers, solver, found)
         if not found.status.usable:
@@ -192,6 +199,40 @@ class QPAgent:
             inner_iterations=found.iterations,
             proves=self.shares_cost,
         )
+
+    def _better(self, found: SolverAnswer, doubtful: bool, numbers: Numbers, question: Question) -> SolverAnswer:
+        """What was found, or in its place what no first-order step reaches, or what is found in place of a solver that
+        is stuck."""
+        good = found.status not in (AnswerStatus.INACCURATE, AnswerStatus.FAILED) and not found.at_limit
+        self._stuck = 0 if good else self._stuck + 1
+        if doubtful:
+            self._flat_solver = self._flat_solver or _make_solver(FLAT_SOLVERS[self.solver_name], numbers)
+            found = self._flat_solver.solve(numbers, INNER_SHARE * question.accuracy)
+        if self._may_change() and (self._stuck >= STUCK_AFTER or found.status is AnswerStatus.FAILED):
+            return self._by_the_other(numbers, question.accuracy) or found
+        return found
+
+    def _may_change(self) -> bool:
+        """Once a run; what answers beside the schedule has one solver only."""
+        return self.solver_in_use == self.solver_name and self._solver is not self._flat_solver
+
+    def _by_the_other(self, numbers: Numbers, accuracy: float) -> SolverAnswer | None:
+        """The other solver's answer, which stays in use if it has one; None if it has none."""
+        self._stuck, name = 0, OTHER[self.solver_name]
+        other = _make_solver(SOLVERS[name], numbers)
+        found = other.solve(numbers, INNER_SHARE * accuracy)
+        if found.status is not AnswerStatus.SOLVED:
+            return None
+        self._solver, self.solver_in_use = other, name
+        return found
+
+    def replaced_solver(self) -> str:
+        """In words; empty where the solver is the one that was chosen."""
+        return "" if self.solver_in_use == self.solver_name else f"{self.solver_in_use} in place of {self.solver_name}"
+
+    def goes_on_as(self, former: QPAgent) -> None:
+        """Use the solver that another agent of the same program, with other rows, has come to."""
+        self.solver_in_use, self._stuck = former.solver_in_use, former._stuck
 
     def beside(self, question: Question) -> tuple[Answer, np.ndarray | None]:
         """As an agent that has been asked nothing before, with x, (n,): what this one remembers stays as it is."""
@@ -264,7 +305,8 @@ class QPAgent:
         anew for each answer from now on."""
         self.resumable = True
         solver = _telling(self._solver)
-        return {"x": self.x, "has_schedule": self._has_schedule, "solver": solver and solver.snapshot()}
+        which = {"solver_in_use": self.solver_in_use, "stuck": self._stuck}
+        return {"x": self.x, "has_schedule": self._has_schedule, "solver": solver and solver.snapshot(), **which}
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         """Answer as the agent would have whose snapshot this is."""
@@ -272,18 +314,21 @@ class QPAgent:
             check_array(kept["x"], (self.qp.size,), "x")
         if kept["has_schedule"] not in (False, kept["x"] is not None):
             raise ValueError("has_schedule does not say whether there is one")
+        if kept["solver_in_use"] not in SOLVERS or not (is_whole(kept["stuck"]) and kept["stuck"] >= 0):
+            raise ValueError("solver_in_use is no solver, or stuck is no count")
         self.resumable, self.x, self._has_schedule = True, kept["x"], kept["has_schedule"]
+        self.solver_in_use, self._stuck = kept["solver_in_use"], kept["stuck"]
         self._solver = self._flat_solver = None
         if kept["solver"] is not None:
             numbers = Numbers(self._P, self._q, self._A, self._l, self._u)
-            self._solver = _make_solver(SOLVERS[self.solver_name], numbers, kept["solver"])
+            self._solver = _make_solver(SOLVERS[self.solver_in_use], numbers, kept["solver"])
 
     def _solver_for(self, penalty: np.ndarray, numbers: Numbers) -> QpSolver:
         """One of the two solvers, made when it is first needed."""
         if not (np.isfinite(penalty) & (penalty > 0)).any():
             self._flat_solver = self._flat_solver or _make_solver(FLAT_SOLVERS[self.solver_name], numbers)
             return self._flat_solver
-        self._solver = self._solver or _make_solver(SOLVERS[self.solver_name], numbers)
+        self._solver = self._solver or _make_solver(SOLVERS[self.solver_in_use], numbers)
         return self._solver
 
     def _is_doubtful(self, found: SolverAnswer, question: Question) -> bool:

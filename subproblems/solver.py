@@ -21,7 +21,8 @@ from admm import AnswerStatus, InputError
 @dataclass(frozen=True)
 class SolverAnswer:
     """x: (n,). y: (m,) multipliers of the rows, positive at the upper bound. certificate: (m,), a
-    proof of infeasibility where the status is INFEASIBLE."""
+    proof of infeasibility where the status is INFEASIBLE. at_limit: whether as many iterations as a solve may have were
+    not enough on the way, even if the answer is SOLVED in the end."""
 
     x: np.ndarray
     y: np.ndarray
@@ -29,6 +30,7 @@ class SolverAnswer:
     reason: str
     iterations: int
     certificate: np.ndarray | None = None
+    at_limit: bool = False
 
 
 @dataclass

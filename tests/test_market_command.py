@@ -38,7 +38,7 @@ INTRADAY_KEYS = {
     "case", "start_utc", "periods", "step_minutes", "gates", "gates_not_converged", "converged", "day_ahead_iterations",
     "median_gate_iterations", "gate_seconds", "versions", "stage", "run_id", "complete",
     "ac_passed", "gas_passed", "failed_checks", "realised_overloads", "realised_overload_words",
-    "gas_max_pressure_error_bar",
+    "gas_max_pressure_error_bar", "replaced_solvers",
     *(f"ac_max_{key}" for key in (
         "voltage_error_pu", "loss_error", "voltage_violation_pu", "current_violation_share",
         "substation_violation_share",

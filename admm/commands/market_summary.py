@@ -8,7 +8,7 @@ from typing import Any
 
 from admm import Result
 from admm.commands.checks import add_told, checks_summary
-from admm.commands.summary import horizon_summary
+from admm.commands.summary import horizon_summary, replaced_solvers, told_solvers
 from admm.output import versions
 from networks.case import Case, coupling_name
 from networks.flow_checks import LIMIT_KEYS, check_flows
@@ -46,6 +46,7 @@ class _RealisedCase:
 def realised_facts(day: MarketDay) -> dict[str, Any]:
     """Check what happened on the feeders of this rank: own flows against AC flows, limits, the user's own network."""
     limits_kw, facts = connections_kw(day.case), {"limits": [], "networks": len(day.intraday.feeders)}
+    facts["replaced_solvers"] = replaced_solvers(day.intraday.agents)
     for name, feeder in day.intraday.feeders.items():
         add_told(facts, check_flows(_RealisedCase(day), name, feeder.program, *feeder.latest()))
         checked = realised_check(feeder, limits_kw)
@@ -64,6 +65,7 @@ def realised_summary(case: Case, facts: Sequence[Mapping[str, Any]]) -> dict[str
     if overloads:
         told["ac_passed"] = False
         told["failed_checks"] = "; ".join(filter(None, (f"realised overloads: {words}", told["failed_checks"])))
+    told |= told_solvers(facts)
     return told | {"realised_overloads": len(overloads), "realised_overload_words": words}
 
 

@@ -31,6 +31,7 @@ def finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder
     facts: dict[str, Any] = {"digest": case.private_digest(agents)}
     facts["violation_pu"] = max((agent.violation() for agent in agents.values()), default=0.0)
     facts["simultaneous_kw"] = facts["below_minimum_kw"] = 0.0
+    facts["replaced_solvers"] = replaced_solvers(agents)
     out.prepare_private(list(agents))
     times, run_id = case.horizon.time_utc(), out.run_id
     for name, agent in agents.items():
@@ -42,6 +43,17 @@ def finish_agents(case: Case, agents: Mapping[str, CaseAgent], out: OutputFolder
         for findings in _findings(case, name, agent):
             add_told(facts, findings)
     return facts
+
+
+def replaced_solvers(agents: Mapping[str, CaseAgent]) -> list[str]:
+    """Agents whose solver was stuck, each with the one that took over."""
+    words = {name: agent.replaced_solver() for name, agent in agents.items()}
+    return [f"{name}: {which}" for name, which in words.items() if which]
+
+
+def told_solvers(facts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The same of all ranks, as a summary says it."""
+    return {"replaced_solvers": ", ".join(sorted(words for fact in facts for words in fact["replaced_solvers"]))}
 
 
 def _findings(case: Case, name: str, agent: CaseAgent) -> Iterator[Findings]:
@@ -79,6 +91,7 @@ def run_summary(
         "ranks": len(facts),
         "agents": len(case.agents),
         "qp_solver": given.qp_solver,
+        **told_solvers(facts),
         "max_violation_pu": max(fact["violation_pu"] for fact in facts),
         **checks_summary(facts),
         "max_simultaneous_kw": max(fact["simultaneous_kw"] for fact in facts),

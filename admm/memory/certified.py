@@ -126,6 +126,9 @@ class Certified(TwoBlock):
         state.lower, state.upper = own
         self.seconds["operators"] += time.perf_counter() - began
 
+    def waits_for(self, seen: Residuals) -> str:
+        return "proof" if self.certificate.provable() else super().waits_for(seen)
+
     def close(self, limit: Status, sure: bool = True) -> Status:
         """Residuals stop the run only where no proof is to be had."""
         return self.budget() if self.certificate.provable() else Status.CONVERGED

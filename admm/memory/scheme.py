@@ -199,5 +199,6 @@ class Memory(Run):
                 lower_bound_eur=proof.lower_eur,
                 upper_bound_eur=proof.upper_eur,
                 certified_gap=gap,
+                waits_for="proof" if certificate.provable() else self.seen.furthest(self.settings),
             )
         )
