@@ -37,6 +37,8 @@ makes it grow."""
 LEAST_BOX, MOST_BOX = 1e-6, 1e6
 BOUND_ACCURACY, FINER, FINEST = 1e-6, 1e-2, 1e-10
 """Accuracy of answers to a proof, as a share of scale; by what it gets finer where that is not enough, and the end."""
+IDLE = 6
+"""Rounds without a better bound after which answers get finer: a bound is no better than they are."""
 ENOUGH = 0.8
 """Share of the tolerance up to which bounds have to meet before a plan is followed."""
 
@@ -45,9 +47,9 @@ class Rounds:
     """What the rounds know. price: (n,), the one with the best bound, which is lower_eur. box: price scales. count:
     rounds so far. plan: (n,), what to follow next, None without one. accuracy: of answers to rounds, as a share of
     scale; missed: whether those of the run itself are too coarse, as a plan that was followed has shown. ended: whether
-    there is no proof to be had."""
+    there is no proof to be had. idle: rounds since a bound was better."""
 
-    KEPT = ("price", "lower_eur", "box", "count", "plan", "accuracy", "missed", "ended")
+    KEPT = ("price", "lower_eur", "box", "count", "plan", "accuracy", "missed", "ended", "idle")
 
     def __init__(self, closing: Closing) -> None:
         self._closing, self._run, self._layout = closing, closing.run, closing.layout
@@ -56,7 +58,7 @@ class Rounds:
         self.lower_eur: float | None = None
         self.plan: np.ndarray | None = None
         self.box, self.count, self.accuracy = BOX, 0, closing.exactness(BOUND_ACCURACY)
-        self.missed = self.ended = False
+        self.missed, self.ended, self.idle = False, False, 0
 
     def snapshot(self) -> dict[str, Any]:
         mixes = {name: getattr(self.mixes, name) for name in Mixes.KEPT}
@@ -76,8 +78,8 @@ class Rounds:
         if kept["lower_eur"] is not None and not is_finite(kept["lower_eur"]):
             raise ValueError("lower_eur is not a finite number")
         sizes = all(is_finite(kept[key]) and kept[key] > 0 for key in ("box", "accuracy"))
-        if not (sizes and is_whole(kept["count"]) and kept["count"] >= 0):
-            raise ValueError("the box, the accuracy or the count of rounds makes no sense")
+        if not (sizes and all(is_whole(kept[key]) and kept[key] >= 0 for key in ("count", "idle"))):
+            raise ValueError("the box, the accuracy or a count of rounds makes no sense")
         if not all(isinstance(kept[key], bool) for key in ("missed", "ended")):
             raise ValueError("missed or ended is neither true nor false")
         self.mixes.check_kept(kept["mixes"])
@@ -110,6 +112,8 @@ class Rounds:
         answers = self._ask(prices, plan)
         bounds = [self._bound([given[i] for given in answers.values()]) for i in range(len(prices))]
         self._take_bounds(prices, bounds, near)
+        if self.idle >= IDLE and self.accuracy > FINEST:
+            self.idle, self.box, self.accuracy = 0, BOX, max(FINER * self.accuracy, FINEST)
         self._see_plan()
 
     def _ask(self, prices: list[np.ndarray], plan: np.ndarray) -> Mapping[str, list[Answer]]:
@@ -131,9 +135,10 @@ class Rounds:
 
     def _take_bounds(self, prices: list[np.ndarray], bounds: list[float | None], near: Mix | None) -> None:
         before = self.lower_eur
+        self.idle += 1
         for price, bound in zip(prices, bounds, strict=True):
             if bound is not None and (self.lower_eur is None or bound > self.lower_eur):
-                self.lower_eur, self.price = bound, price
+                self.lower_eur, self.price, self.idle = bound, price, 0
         if before is None or near is None:
             return
         gain = -np.inf if bounds[0] is None else bounds[0] - before

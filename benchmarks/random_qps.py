@@ -73,14 +73,13 @@ def add_own_options(parser: argparse.ArgumentParser) -> None:
 
 def run_random_qps(options: Options) -> None:
     path = options.out / f"{FILE}.csv"
-    rows = options.former_rows(path)
-    have = {(row["kind"], row["seed"]) for row in rows}
+    rows = {(row["kind"], row["seed"]): row for row in options.former_rows(path)}
     each, first = -(-options.own["count"] // len(KINDS)), options.own["first"]
-    seeds = range(first, first + each)
-    todo = [(kind, seed) for seed in seeds for kind in KINDS if (kind, seed) not in have][: options.own["count"]]
+    chosen = [(kind, seed) for seed in range(first, first + each) for kind in KINDS][: options.own["count"]]
+    todo = [one for one in chosen if options.again or one not in rows]
     for found in _measured(todo, options):
-        rows += [asdict(row) for row in found]
-        write_csv(path, sorted(rows, key=lambda row: (KINDS.index(row["kind"]), row["seed"])))
+        rows |= {(row.kind, row.seed): asdict(row) for row in found}
+        write_csv(path, [rows[one] for one in sorted(rows, key=lambda one: (KINDS.index(one[0]), one[1]))])
         bad = [row for row in found if row.status not in ("CONVERGED", "CERTIFIED") or (row.gap or 0.0) > TOLERANCE]
         print(f"{len(rows)} problems", *(f"{row.kind} {row.seed}: {row.status} {row.gap}" for row in bad), flush=True)
     (options.out / f"{FILE}.md").write_text(table(read_csv(path)))
