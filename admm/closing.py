@@ -21,7 +21,7 @@ import numpy as np
 from admm import updates
 from admm.graph import same_on_relays
 from admm.interfaces import Answer, AnswerStatus, Question, check_answer_fits
-from admm.rounds import BOUND_ACCURACY, Rounds
+from admm.rounds import BOUND_ACCURACY, FINEST, Rounds
 from admm.values import is_finite, is_whole
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ Finer where all that is exchanged costs little of what nominal values would: a m
 DEAR = 1.0
 """What missing a plan is charged beyond the price, in price scales: far more than what is not scarce costs."""
 USUAL_TOLERANCE = 1e-4
+DEARER = 100.0
+"""Multiple of the turnover up to which all costs together do not matter for how exact answers have to be."""
 STIFF = 100.0
 """Multiple of the penalty that holds the second side near the first one."""
 ALARM = 0.1
@@ -234,7 +236,8 @@ class Closing:
         held, accuracy, total, asked = np.full(self.layout.size, np.inf), self._accuracy(), 0.0, {}
         for name in self.agents():
             latest = self.run.answers[name]
-            if latest.status is AnswerStatus.SOLVED and np.array_equal(latest.values, plan[self.layout.entries(name)]):
+            exact = latest.status is AnswerStatus.SOLVED and self._fineness() == 1.0
+            if exact and np.array_equal(latest.values, plan[self.layout.entries(name)]):
                 total += latest.cost_eur
             else:
                 asked[name] = [self.question(name, price, plan, held, accuracy)]
@@ -256,7 +259,12 @@ class Closing:
         """Of answers that follow a plan."""
         nominal = updates.turnover_floor(self.layout) / updates.LEAST_TURNOVER
         share = np.clip(updates.turnover_eur(self.run.state) / nominal, updates.LEAST_TURNOVER, 1.0)
-        return float(share * self.exactness(ACCURACY))
+        return max(float(share * self._fineness() * self.exactness(ACCURACY)), FINEST)
+
+    def _fineness(self) -> float:
+        """At most 1: what agents' limits are worth goes with their costs, which may be far more than is exchanged."""
+        costs = sum(abs(self.run.answers[name].cost_eur) for name in self.agents())
+        return min(1.0, DEARER * updates.least_turnover(self.run.state, self.layout) / max(costs, 1e-300))
 
     def exactness(self, accuracy: float) -> float:
         """An accuracy that is enough for the usual tolerance, where the run has a tighter one."""
