@@ -14,6 +14,7 @@ from admm.graph import split
 from admm.memory.bounds import Bounds
 from admm.memory.certificate import Certificate
 from admm.memory.scheme import Memory
+from benchmarks.random_problems import random_problem
 from subproblems import Builder, QPAgent
 from tests.planted import FAMILIES, Planted, hubs, supplied
 from tests.small_problems import Parabola, pair, star
@@ -299,3 +300,12 @@ def test_mismatch_and_model_have_a_say(followed) -> None:
     assert certificate.solved()
     certificate.run.state.lower = certificate.run.state.lower + 2e-3 * certificate.layout.scale
     assert not certificate.solved()
+
+
+def test_bounds_that_cross_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upper bound below the lower one comes of answers that are too coarse, however small the gap is then."""
+    monkeypatch.setattr(Certificate, "gap", lambda self: -1e-3)
+    monkeypatch.setattr(Certificate, "agreed", lambda self: True)
+    problem = random_problem("plain", 2)
+    result = admm.solve(problem.agents("piqp"), problem.couplings, admm.Settings(scheme="certified", max_iterations=40))
+    assert not result.converged

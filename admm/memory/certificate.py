@@ -23,6 +23,8 @@ from admm.run import Run, check_answer
 
 LEEWAY = 20.0
 """What breaking a firm tie costs beyond the price, in units of price_scale."""
+ALARM = 0.1
+"""Bounds that cross by more than this share of the tolerance prove nothing but answers that are too coarse."""
 AGREED = 1e-5
 """Mismatch, as a share of scale, up to which a firm answer is a schedule."""
 PATIENCE = 20
@@ -208,7 +210,8 @@ class Certificate:
     def solved(self) -> bool:
         """Whether gap, mismatch and models are within their tolerances."""
         gap = self.gap()
-        proven = gap is not None and gap <= self.settings.optimality_tolerance
+        tolerance = self.settings.optimality_tolerance
+        proven = gap is not None and -ALARM * tolerance <= gap <= tolerance
         close = proven and self.mismatch() <= self.settings.consensus_tolerance and self.joint.model_error() <= 1.0
         return close and self.run.tests_count(max(0.0, self.proof.gap_eur))
 

@@ -22,14 +22,16 @@ from admm.run import check_answer
 from admm.state import Residuals, Status
 from admm.two_block import TwoBlock
 
-FIRST, EVERY = 8, 4
-"""The first iteration with a certificate round, and from which to which the next one follows."""
+FIRST = 4
+"""The first iteration with a certificate round."""
+NEAR = 30.0
+"""Multiple of the tolerated gap up to which every iteration has a round; further away every other one has."""
 
 
 class Certified(TwoBlock):
     """One iteration is one exchange of both sides; some are certificate rounds, the last one hands out the schedule."""
 
-    KEPT = (*TwoBlock.KEPT, "prices", "proven", "handing_out")
+    KEPT = (*TwoBlock.KEPT, "prices", "proven", "handing_out", "next_round")
 
     def __init__(self, *common) -> None:
         super().__init__(*common)
@@ -37,7 +39,7 @@ class Certified(TwoBlock):
         self.certificate = Certificate(self)
         self.prices: list[np.ndarray] = []
         self.proven: dict[str, Sequence[Answer]] = {}
-        self.handing_out = False
+        self.handing_out, self.next_round = False, FIRST
 
     def snapshot(self) -> dict[str, Any]:
         return {**super().snapshot(), "certificate": self.certificate.snapshot()}
@@ -63,8 +65,12 @@ class Certified(TwoBlock):
     def due(self) -> bool:
         """Whether this iteration is a certificate round: also the last but one, so that the last hands out a schedule
         whether or not it is proven."""
-        late = self.state.iteration - FIRST
-        return late >= 0 and (late % EVERY == 0 or self.one_is_left())
+        return self.state.iteration >= self.next_round or self.one_is_left()
+
+    def wait(self) -> int:
+        """Iterations until the next round: the fewer, the closer bounds are."""
+        gap = self.certificate.gap()
+        return 1 if gap is not None and gap <= NEAR * self.settings.optimality_tolerance else 2
 
     def one_is_left(self) -> bool:
         return self.state.iteration + 1 == self.settings.max_iterations
@@ -102,6 +108,7 @@ class Certified(TwoBlock):
     def record(self, seen: Residuals) -> None:
         if self.due() and self.certificate.costs_told:
             self.certify()
+            self.next_round = self.state.iteration + self.wait()
         self.record_proof(seen)
 
     def record_proof(self, seen: Residuals) -> None:
