@@ -42,17 +42,23 @@ class Power:
 
 def powers(net: Any) -> list[Power]:
     """Read the consumption of all elements in service."""
-    found = []
+    found, shared = [], loads_depend_on_voltage(net)
     kinds = (("load", LOADS, 1.0), ("sgen", STATIC_GENERATORS, -1.0), ("constant", CONSTANT, 1.0))
     for kind, tables, sign in kinds:
         for table in tables:
             elements = Elements(net, table)
             if len(elements):
                 mva = sign * READ[table](elements)
-                z_mva = mva.real * _z_shares(elements, "p") + 1j * mva.imag * _z_shares(elements, "q")
+                p_share, q_share = (_z_shares(elements, of) if shared else np.zeros(len(elements)) for of in "pq")
+                z_mva = mva.real * p_share + 1j * mva.imag * q_share
                 rows = zip(elements.index, elements.cells("bus"), mva, z_mva, strict=True)
                 found += [Power(table, i, kind, int(bus), complex(s), complex(z)) for i, bus, s, z in rows]
     return found
+
+
+def loads_depend_on_voltage(net: Any) -> bool:
+    """Whether a power flow takes the loads' shares of constant impedance; an option stored in the network says so."""
+    return bool((net.get("user_pf_options") or {}).get("voltage_depend_loads", True))
 
 
 def _plain(elements: Elements) -> np.ndarray:

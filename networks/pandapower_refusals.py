@@ -22,10 +22,12 @@ REFUSED = {
     "ssc": "it controls a voltage; replace it by an sgen",
     "vsc": "converters are not modelled; replace it by an sgen",
 }
-OPTIONS_REFUSED = (
-    *("consider_line_temperature", "tdpf", "enforce_q_lims", "enforce_p_lims"),
-    *("neglect_open_switch_branches", "distributed_slack", "run_control"),
-)
+OPTIONS_EXPECTED = {
+    **{"ac": True, "mode": "pf", "trafo_loading": "current", "trafo3w_losses": "hv"},
+    **dict.fromkeys(("consider_line_temperature", "tdpf", "enforce_q_lims", "enforce_p_lims"), False),
+    **dict.fromkeys(("neglect_open_switch_branches", "distributed_slack", "run_control"), False),
+}
+"""Options whose other values change a flow in a way that a feeder cannot represent."""
 
 
 def refuse_elements(net: Any) -> None:
@@ -45,10 +47,11 @@ def refuse_elements(net: Any) -> None:
 
 
 def _refuse_options(net: Any) -> None:
-    for key, found in (net.get("user_pf_options") or {}).items():
-        power = key == "trafo_loading" and found == "power"
-        losses = key == "trafo3w_losses" and str(found).lower() != "hv"
-        if power or losses or (key in OPTIONS_REFUSED and not is_empty(found) and bool(found)):
+    options = net.get("user_pf_options") or {}
+    for key, expected in OPTIONS_EXPECTED.items():
+        found = options.get(key)
+        plain = found.lower() if isinstance(found, str) else found
+        if not is_empty(found) and plain != expected:
             raise InputError(
                 f"{WHOSE}: user_pf_options has {key} = {found!r}, which a feeder cannot represent; "
                 "remove it with pandapower.set_user_pf_options(net, overwrite=True)"

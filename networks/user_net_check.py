@@ -16,7 +16,13 @@ import numpy as np
 
 from networks.feeder_model import Feeder
 from networks.pandapower_tables import NO_RATING_KA, open_network, quiet
-from networks.user_net_rewrite import couplers_as_switches, shares_as_shunts, with_types, without_idle_rows
+from networks.user_net_rewrite import (
+    couplers_as_switches,
+    shares_as_shunts,
+    with_types,
+    without_idle_rows,
+    without_other_options,
+)
 
 RESULTS = ("line", "trafo", "trafo3w", "impedance")
 SWITCH_ENDS = ("p_from_mw", "p_to_mw")
@@ -96,6 +102,7 @@ def user_net_flow(source: Path | Any, schedule: NetSchedule) -> NetFlow:
         net = open_network(source)
         with_types(net)
         without_idle_rows(net)
+        without_other_options(net)
         net = _Scheduled(net, schedule)
         return net.solve()
 

@@ -14,6 +14,7 @@ import numpy as np
 from networks.feeder_model import LEAST_IMPEDANCE_PU
 from networks.pandapower_circuit import AT_BUS, ENDS, FLAGS, TEXTS
 from networks.pandapower_columns import is_empty
+from networks.pandapower_powers import loads_depend_on_voltage
 
 BUS_COLUMNS = {"bus", "element", *(column for columns in ENDS.values() for column in columns)}
 
@@ -21,6 +22,10 @@ BUS_COLUMNS = {"bus", "element", *(column for columns in ENDS.values() for colum
 SHARES = tuple(f"const_{law}_{of}_percent" for law in "zi" for of in "pq")
 OLD_SHARES = ("const_z_percent", "const_i_percent")
 """Columns before pandapower 3, without which it does not solve new loads."""
+
+
+OPTIONS = ("trafo_model", "switch_rx_ratio", "voltage_depend_loads", "algorithm", "max_iteration")
+"""Stored options of a power flow that hold in the check, too."""
 
 
 def without_idle_rows(net: Any) -> None:
@@ -47,6 +52,12 @@ def with_types(net: Any) -> None:
         for column in [one for one in BUS_COLUMNS if one in table and table[one].dtype.kind == "f"]:
             if table[column].notna().all():
                 table[column] = table[column].astype(np.int64)
+
+
+def without_other_options(net: Any) -> None:
+    """Leave out stored options that set how exact results are, or which there are."""
+    options = net.get("user_pf_options") or {}
+    net["user_pf_options"] = {key: options[key] for key in OPTIONS if key in options}
 
 
 def couplers_as_switches(net: Any) -> None:
@@ -79,7 +90,7 @@ def shares_as_shunts(net: Any) -> tuple[Any, np.ndarray]:
     full = load["scaling"].to_numpy(dtype=float) * load["in_service"].to_numpy(dtype=bool)
     p, q = load["p_mw"].to_numpy(dtype=float), load["q_mvar"].to_numpy(dtype=float)
     moved = full * (p * p_share + 1j * q * q_share)
-    some = moved != 0
+    some = (moved != 0) & loads_depend_on_voltage(net)
     net.load = load.drop(columns=[one for one in OLD_SHARES if one in load]).assign(**dict.fromkeys(SHARES, 0.0))
     if not some.any():
         return [], moved[some]

@@ -294,6 +294,8 @@ REFUSED = {
     "user_pf_options has consider_line_temperature": lambda net: pp.set_user_pf_options(
         net, consider_line_temperature=True
     ),
+    "user_pf_options has ac = False": lambda net: pp.set_user_pf_options(net, ac=False),
+    "user_pf_options has mode = 'pf_3ph'": lambda net: pp.set_user_pf_options(net, mode="pf_3ph"),
 }  # fmt: skip
 
 
@@ -326,3 +328,13 @@ def test_options_stored_in_the_network_hold():
     feeder = imported(net)
     assert_the_same(solved_by_pandapower(net), feeder, own_flow(feeder))
     assert feeder.sending_shunt_mva[0] != imported(plain()).sending_shunt_mva[0]
+
+
+@pytest.mark.parametrize("law", ["z", "i"])
+def test_shares_that_the_network_says_to_ignore_are_constant_power(law):
+    net = plain()
+    net.load[f"const_{law}_p_percent"] = 50.0
+    pp.set_user_pf_options(net, voltage_depend_loads=False)
+    feeder = imported(net)
+    assert_the_same(solved_by_pandapower(net), feeder, own_flow(feeder))
+    assert not feeder.fixed_load(np.ones(1))["z_load_p_mw"].any()

@@ -194,6 +194,21 @@ def test_loading_and_losses_of_a_switch_with_an_impedance_are_those_by_hand() ->
     assert own_mw > 1e-5 and found.losses_mw[0] - others_mw == pytest.approx(own_mw, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"voltage_depend_loads": False}, {"tolerance_mva": 1.0}, {"only_v_results": True}, {"lightsim2grid": True}],
+)
+def test_of_the_options_in_the_network_those_hold_that_belong_to_it(options) -> None:
+    net, same = made_net(), made_net()
+    pp.set_user_pf_options(net, **options)
+    if "voltage_depend_loads" in options:
+        net.load["const_z_p_percent"] = 50.0
+    schedule = NetSchedule(np.ones(1), np.ones(1), np.zeros(1))
+    found, expected = user_net_flow(net, schedule), user_net_flow(same, schedule)
+    assert found.voltage_pu["3"][0] == pytest.approx(expected.voltage_pu["3"][0], abs=1e-9)
+    assert found.loading["trafo 0"][0] == pytest.approx(expected.loading["trafo 0"][0], abs=1e-9)
+
+
 def test_a_network_that_pandapower_cannot_calculate_is_no_traceback() -> None:
     net = made_net()
     net.trafo["vk_percent"] = "much"
