@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -216,7 +217,7 @@ class OutputFolder:
             raise unwritable(self / SUMMARY, error) from None
 
     def complete(self, summary: dict[str, Any]) -> None:
-        """Write summary.json; `complete` is its last key.
+        """Write summary.json; `complete` is its last key. Numbers that are not finite become null.
 
         With the SHA-256 of boundary.h5, if there is one: a later start from a damaged file is refused. And with that of
         every CSV file, which has no room for the id of its run.
@@ -224,8 +225,14 @@ class OutputFolder:
         named = (BOUNDARY, *(name for name in self._tables if name.endswith(".csv")))
         digests = {digest_key(name): file_digest(self / name) for name in named if (self / name).is_file()}
         run_id = {"run_id": self.run_id} if self.run_id else {}
-        text = json.dumps({**summary, **run_id, **digests, "complete": True}, indent=2, allow_nan=False)
+        numbers = {key: _number_or_none(value) for key, value in summary.items()}
+        text = json.dumps({**numbers, **run_id, **digests, "complete": True}, indent=2, allow_nan=False)
         write_whole(self / SUMMARY, f"{text}\n".encode())
+
+
+def _number_or_none(value: Any) -> Any:
+    """What JSON has no number for, infinite or not a number, becomes null: a run ends with its results."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def digest_key(name: str) -> str:

@@ -60,7 +60,7 @@ SWITCHED = {"l": "line", "t": "trafo", "t3": "trafo3w"}
 AT_BUS = ("shunt", "ward", "ext_grid", "gen", "load", "sgen", "storage", "motor", "asymmetric_load", "asymmetric_sgen")
 SWITCH_COLUMNS = ("bus", "et", "element", "closed", "z_ohm")
 SIDES = ("hv", "mv", "lv")
-LEAKAGE = ("leakage_resistance_ratio_hv", "leakage_reactance_ratio_hv")
+OPTIONAL = ("df", "leakage_resistance_ratio_hv", "leakage_reactance_ratio_hv")
 """Columns that need not be there, but mean nothing where they are empty."""
 FLAGS = (
     *("in_service", "slack", "tap_dependency_table", "tap_at_star_point", "step_dependency_table"),
@@ -133,12 +133,13 @@ def _check_numbers(tables: dict[str, Elements]) -> None:
             tables[name].above_0(column)
     tables["shunt"].above_0("vn_kv", default=1.0)
     tables["ext_grid"].numbers("va_degree")
+    for name in ("line", "trafo", "trafo3w"):
+        for column in filter(tables[name].has, OPTIONAL):
+            tables[name].numbers(column)
     tables["trafo"].above_0("df", 1.0)
     for name in ("trafo", "trafo3w"):
         for column in product(PREFIXES, ("pos", "neutral", "step_percent", "step_degree")):
             tables[name].numbers("_".join(column), default=np.nan)
-        for column in filter(tables[name].has, LEAKAGE):
-            tables[name].numbers(column)
     for name, columns in AT_LEAST_0.items():
         for column in columns:
             _check_range(tables[name], column, 0.0, np.inf)

@@ -172,9 +172,9 @@ def with_element(make, table, column):
 
 EMPTY = [
     *(("line", column) for column in ("r_ohm_per_km", "x_ohm_per_km", "length_km", "c_nf_per_km", "g_us_per_km")),
-    *(("line", column) for column in ("parallel", "max_i_ka", "in_service")),
+    *(("line", column) for column in ("parallel", "max_i_ka", "in_service", "df")),
     *(("trafo", column) for column in ("sn_mva", "vn_hv_kv", "vn_lv_kv", "vk_percent", "vkr_percent", "pfe_kw")),
-    *(("trafo", column) for column in ("i0_percent", "shift_degree", "parallel")),
+    *(("trafo", column) for column in ("i0_percent", "shift_degree", "parallel", "df")),
     *(("load", column) for column in ("p_mw", "q_mvar", "scaling", "bus", "in_service", "const_z_p_percent")),
     ("bus", "vn_kv"),
     ("ext_grid", "vm_pu"),

@@ -10,7 +10,7 @@ import numpy as np
 import pandapower as pp
 import pytest
 
-from networks import grid_sources
+from networks import flow_checks, grid_sources
 from networks.case_file import CASE_FILE
 from networks.pandapower_import import feeder_from_pandapower
 from networks.user_net_check import NetSchedule, NoFlowError, limit_excess, user_net_flow
@@ -288,6 +288,18 @@ def test_an_import_that_differs_from_the_file_ends_with_exit_code_3(case, change
     assert summary["ac_max_voltage_error_pu"] <= 5e-5, "our own model agrees with itself"
     assert words in summary["failed_checks"] and "'feeder.json'" in summary["failed_checks"]
     assert "but a check did NOT pass" in ended.out and "AC check             NOT passed" in ended.out
+
+
+def test_a_loading_that_is_no_number_fails_the_check_and_is_null_in_the_summary(case, capsys, monkeypatch) -> None:
+    def found(*given):
+        flow = user_net_flow(*given)
+        return replace(flow, loading={**flow.loading, "trafo 0": np.full(PERIODS, np.nan)})
+
+    monkeypatch.setattr(flow_checks, "user_net_flow", found)
+    ended, summary, _ = run(case, capsys)
+    assert ended.code == 3 and ended.errors == ""
+    assert summary["user_net_max_loading_error"] is None and summary["ac_passed"] is False
+    assert "a loading differs by nan% of the rating" in summary["failed_checks"]
 
 
 def test_limits_of_the_users_buses_are_held_against_the_users_flow(case) -> None:
