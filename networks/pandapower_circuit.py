@@ -17,6 +17,7 @@ import numpy as np
 
 from admm import InputError
 from networks.pandapower_columns import WHOSE, Elements, is_empty
+from networks.pandapower_refusals import other_tables
 from networks.pandapower_taps import PREFIXES, check_shunt_steps, check_taps, ignored_taps, refuse_phase_shift
 from networks.pandapower_types import check_types
 from networks.pandapower_unconverted import why_unconverted
@@ -210,6 +211,8 @@ def _in_service(net: Any, tables: dict[str, Elements]) -> Any:
     for name in list(kept.keys()):
         if name.startswith("res_"):
             kept[name] = kept[name].iloc[:0].copy() if isinstance(kept[name], pandas.DataFrame) else kept[name]
+    for name in other_tables(net):  # all out of service; pandapower makes rows of them nevertheless
+        kept[name] = net[name].iloc[:0]
     for name, elements in tables.items():
         if name != "bus" and elements.frame is not None:
             kept[name] = _typed(elements.frame, ENDS.get(name, ("bus",)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from admm import InputError
@@ -32,18 +33,22 @@ OPTIONS_EXPECTED = {
 
 def refuse_elements(net: Any) -> None:
     """Raise InputError if an element in service, or an option stored in the network, cannot be represented."""
-    import pandas
-
-    for name, table in net.items():
-        others = (*CARRIED, *NO_ELEMENTS)
-        if name.startswith(("_", "res_")) or name in others or not isinstance(table, pandas.DataFrame):
-            continue
-        if "in_service" not in table.columns and name not in REFUSED:
-            continue
+    for name in other_tables(net):
         for index in Elements(net, name).index:
             why = REFUSED.get(name, "a feeder has no such element; replace it by loads or sgens")
             raise InputError(f"{WHOSE}: {name} {index} cannot be represented: {why}, or take it out of service")
     _refuse_options(net)
+
+
+def other_tables(net: Any) -> Iterator[str]:
+    """Names of the tables of elements that a feeder cannot represent, unless they are out of service."""
+    import pandas
+
+    for name, table in list(net.items()):
+        if name.startswith(("_", "res_")) or name in CARRIED + NO_ELEMENTS or not isinstance(table, pandas.DataFrame):
+            continue
+        if "in_service" in table.columns or name in REFUSED:
+            yield name
 
 
 def _refuse_options(net: Any) -> None:

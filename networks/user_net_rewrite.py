@@ -15,6 +15,7 @@ from networks.feeder_model import LEAST_IMPEDANCE_PU
 from networks.pandapower_circuit import AT_BUS, ENDS, FLAGS, TEXTS
 from networks.pandapower_columns import is_empty
 from networks.pandapower_powers import loads_depend_on_voltage
+from networks.pandapower_refusals import other_tables
 
 BUS_COLUMNS = {"bus", "element", *(column for columns in ENDS.values() for column in columns)}
 
@@ -29,8 +30,8 @@ OPTIONS = ("trafo_model", "switch_rx_ratio", "voltage_depend_loads", "algorithm"
 
 
 def without_idle_rows(net: Any) -> None:
-    """Leave out what consumes nothing as it is out of service: pandapower multiplies it by 0, empty cells included."""
-    for name in AT_BUS:
+    """Leave out what is out of service at a bus, or is not of a feeder: pandapower calculates with it all the same."""
+    for name in (*AT_BUS, *other_tables(net)):
         if len(net[name]):
             net[name] = net[name][net[name]["in_service"].astype(bool)]
 

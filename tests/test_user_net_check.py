@@ -209,6 +209,40 @@ def test_of_the_options_in_the_network_those_hold_that_belong_to_it(options) -> 
     assert found.loading["trafo 0"][0] == pytest.approx(expected.loading["trafo 0"][0], abs=1e-9)
 
 
+OUT = {"in_service": False}
+OUT_OF_SERVICE = {
+    "xward": lambda net: pp.create_xward(net, 3, 1, 1, 1, 1, 0.1, 0.1, 1.0, **OUT),
+    "dcline": lambda net: pp.create_dcline(net, 2, 3, 10, 1, 0.1, 1.0, 1.0, **OUT),
+    "svc": lambda net: pp.create_svc(net, 3, 1, -1, 1.0, 120, **OUT),
+    "ssc": lambda net: pp.create_ssc(net, 3, 1, -1, 1.0, **OUT),
+    "tcsc": lambda net: pp.create_tcsc(net, 2, 3, 1, -1, 120, 1, **OUT),
+    "gen": lambda net: pp.create_gen(net, 3, 1.0, **OUT),
+    "ward": lambda net: pp.create_ward(net, 3, 1, 1, 1, 1, **OUT),
+    "motor": lambda net: pp.create_motor(net, 3, 1.0, 0.9, **OUT),
+    "impedance": lambda net: pp.create_impedance(net, 2, 3, 0.1, 0.1, 10, **OUT),
+    "line": lambda net: pp.create_line_from_parameters(net, 1, 3, 6.0, 0.25, 0.12, 0.0, 0.25, **OUT),
+    "trafo3w": lambda net: pp.create_transformer3w_from_parameters(
+        net, 0, 1, 2, 110, 20, 20, 10, 5, 5, 8, 8, 8, 0.4, 0.4, 0.4, 1, 0.1, **OUT
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OUT_OF_SERVICE)
+def test_what_is_out_of_service_changes_nothing(kind) -> None:
+    """Over two periods: from the second on matrices are used again."""
+    net, schedule = made_net(), NetSchedule(np.array([1.0, 0.5]), np.ones(2), np.zeros(2))
+    expected, feeder = user_net_flow(made_net(), schedule), feeder_from_pandapower(made_net())
+    OUT_OF_SERVICE[kind](net)
+    assert feeder_from_pandapower(net).x_pu == pytest.approx(feeder.x_pu)
+    assert feeder_from_pandapower(net).fixed_load(np.ones(1))["load_p_mw"].sum() == pytest.approx(
+        feeder.fixed_load(np.ones(1))["load_p_mw"].sum()
+    )
+    found = user_net_flow(net, schedule)
+    for bus, voltage in expected.voltage_pu.items():
+        assert found.voltage_pu[bus] == pytest.approx(voltage, abs=1e-9)
+    assert found.losses_mw == pytest.approx(expected.losses_mw, abs=1e-8)
+
+
 def test_a_network_that_pandapower_cannot_calculate_is_no_traceback() -> None:
     net = made_net()
     net.trafo["vk_percent"] = "much"
