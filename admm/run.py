@@ -248,7 +248,8 @@ class Run:
 
     def note(self, status: Status) -> str:
         ended_without = status in (Status.SCALES, Status.MAX_ITERATIONS, Status.TIME_LIMIT)
-        return sizes.words(self.state, self.layout, self.seen_sizes) if ended_without else ""
+        seen, by_scales = self.seen_sizes, status is Status.SCALES
+        return sizes.words(self.state, self.layout, seen, by_scales) if ended_without else ""
 
     def package(self, status: Status) -> Result:
         if not self.history:

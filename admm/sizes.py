@@ -30,7 +30,7 @@ MOST_DOUBTS = 40
 """Times that a stop is put off because of the scales, after which the run ends without one."""
 HOPELESS = 1e5
 """Size over scale at which a run ends at once."""
-FAR_BELOW, FAR_ABOVE, FAR_ABOVE_PRICE = 1e-3, 100.0, 30.0
+FAR_BELOW, FAR_ABOVE, FAR_ABOVE_PRICE = 0.02, 100.0, 30.0
 """Size over scale beyond which a scale is called far off; of prices, which start at theirs and move by one at most."""
 
 
@@ -93,8 +93,11 @@ def hopeless(layout: Layout, seen: np.ndarray) -> bool:
     return bool((seen > HOPELESS * np.array([block.quantity.scale for block in layout.blocks])).any())
 
 
-def words(state: State, layout: Layout, seen: np.ndarray) -> str:
-    """Which stated scale is furthest from the sizes so far, as one sentence; empty where none is far."""
+def words(state: State, layout: Layout, seen: np.ndarray, any_scale: bool = False) -> str:
+    """Which stated scale is furthest from the sizes so far, as one sentence; empty where none is far.
+
+    any_scale: name the furthest one however near it is, as where it has ended the run.
+    """
     found: list[tuple[float, str]] = []
     exchanged = turnover_eur(state) >= turnover_floor(layout)
     for block, value, price in zip(layout.blocks, seen, block_sizes(state.price, layout), strict=True):
@@ -105,7 +108,7 @@ def words(state: State, layout: Layout, seen: np.ndarray) -> str:
         )
         for what, key, size, scale, of, most in pairs:
             share = size / scale
-            if share > most or (share < FAR_BELOW and not exchanged):
+            if any_scale or share > most or (share < FAR_BELOW and not exchanged):
                 where = f"'{given_name(block.coupling.name)}', {quantity.name}"
                 sizes = f"the {what} of {where} are at most {size:.3g} {of}, {share:.1g} of the stated {key} {scale:g}"
                 runaway = ", unless they run away" if what == "prices" and share > most else ""

@@ -64,6 +64,8 @@ FAR = [
     {"scale": 1e3, "price_scale": 0.05},
     {"scale": 1e-3, "price_scale": 5e4},
     {"scale": 1e6, "price_scale": 1e6},
+    {"scale": 1e3, "price_scale": 5e4},
+    {"price_scale": 5e6},
 ]
 
 
