@@ -45,8 +45,8 @@ MOST = 30
 """Exchanges in vain after which a run ends without a proof."""
 SLOW, IN_VAIN = 50, 4
 """Iterations without a stop, and exchanges in vain, after which rounds look for the proof."""
-MOST_ROUNDS, FRUITLESS = 300, 10
-"""Rounds at most, and without any bound."""
+MOST_ROUNDS, IN_DOUBT, FRUITLESS = 300, 40, 10
+"""Rounds at most, where the stated scales are in doubt, and without any bound."""
 LEAST_TOLERANCE = 1e-6
 """Tolerance of the objective below which answers are not exact enough for a proof."""
 MOST_ENTRIES = 500
@@ -114,7 +114,8 @@ class Closing:
     def due(self) -> bool:
         """Whether the next iteration is a round: tests have not passed for long, or bounds have not met."""
         slow = self.run.state.iteration >= SLOW or self.count >= IN_VAIN
-        left = MOST_ROUNDS if self.rounds.lower_eur is not None else FRUITLESS
+        bound, doubtful = self.rounds.lower_eur is not None, self.run.doubts > 0
+        left = FRUITLESS if not bound else IN_DOUBT if doubtful else MOST_ROUNDS
         wanted = not (self.endless or self.rounds.ended or self.run.settings.staleness)
         return slow and wanted and self.rounds.count < left
 
