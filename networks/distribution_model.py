@@ -58,10 +58,10 @@ class DistributionModel:
     of nodes. z_load_p_mw, z_load_q_mvar: (T, n) consumption of loads of constant impedance, at nominal_kv; none
     by default. The feeder's shunts come on top. upstream: name of the coupling to the grid above, or what stands
     for that grid. flexibility: whether couplings carry flex_up_mw and flex_down_mw beside p_mw.
-    loss_price_eur_per_mwh: sets the curvature of the base flows' losses around the operating point; it steers the
-    solve and costs nothing. periods_over: so many of the first periods have happened: their flows are what they
-    were, there is no flexibility, no limit of the feeder holds there, and reactive support is what it was:
-    support_was_mvar, {node: (T,)}.
+    loss_price_eur_per_mwh: sets the curvature of the base flows' losses around the operating point, where no supply is
+    dearer; it steers the solve and costs nothing. periods_over: so many of the first periods have happened: their
+    flows are what they were, there is no flexibility, no limit of the feeder holds there, and reactive support is what
+    it was: support_was_mvar, {node: (T,)}.
     """
 
     name: str

@@ -212,12 +212,20 @@ class DistributionProgram(FlowProgram):
         limits = here.limits(model.substation_limit_mva)
         self.limits += [limit.open_before(model.periods_over) for limit in limits] if model.periods_over else limits
         self._flows_here[name] = here
-        here.add_loss_curvature(assembly, self._loss_price(name), self.loss_damping.factors[name])
+        here.add_loss_curvature(assembly, self._loss_price(name))
 
-    def _loss_price(self, name: str) -> float:
-        """EUR per MW of losses in a period, for the curvature of a scenario."""
-        model = self.model
-        return (ACTIVATED_LOSS_PRICE if self.scenarios[name].sign else model.loss_price_eur_per_mwh) * model.hours
+    def _loss_price(self, name: str) -> np.ndarray:
+        """EUR per MW of losses in each period, (T,), for the curvature of a scenario, with its damping.
+
+        What the supply asks counts where it is more than the nominal price: with less curvature than losses have, set
+        points jump to and fro between corrections.
+        """
+        model, called = self.model, self.scenarios[name].sign != 0
+        price = ACTIVATED_LOSS_PRICE if called else model.loss_price_eur_per_mwh
+        if isinstance(model.upstream, Supply):
+            asked = model.upstream.flexibility_price_eur_per_mwh if called else model.upstream.price_eur_per_mwh
+            price = np.maximum(price, asked)
+        return price * model.hours * self.loss_damping.factors[name]
 
     def _add_exchange_rows(self, assembly: Assembly) -> None:
         """p_mw = P_root(base), flex_up <= P_root(base) - P_root(up), flex_down <= P_root(down) - P_root(base)."""
@@ -340,8 +348,7 @@ class DistributionProgram(FlowProgram):
         if self.loss_damping.idle:
             return 0.0
         return sum(
-            here.curvature_slope_eur(x[here.columns], self._loss_price(name), self.loss_damping.factors[name])
-            for name, here in self._flows_here.items()
+            here.curvature_slope_eur(x[here.columns], self._loss_price(name)) for name, here in self._flows_here.items()
         )
 
     def points(self, x: np.ndarray) -> dict[str, OperatingPoint]:

@@ -183,15 +183,15 @@ class ScenarioFlow:
         yield self._limit("substation limit", [""], tangent, -np.inf, upper, self.scale_mw)
         yield from self._octagon("substation limit", [""], p, q, np.array([limit_mva]))
 
-    def add_loss_curvature(self, assembly: Assembly, price_eur_per_mw: float, factor: np.ndarray) -> None:
+    def add_loss_curvature(self, assembly: Assembly, price_eur_per_mw: np.ndarray) -> None:
         """1/2 H |(P, Q) - (P0, Q0)|^2 with H = 2 price r / V_slack^2: the second derivative of what losses cost.
 
-        factor: (T,) on H, see `LossDamping`.
+        price_eur_per_mw: (T,) of a MW of losses in each period.
 
         It vanishes at the operating point, so it is no cost; without it a linear price of losses would
         throw set points from one limit to the other between corrections.
         """
-        weight = factor[:, None] * self._loss_weight(price_eur_per_mw)
+        weight = self._loss_weight(price_eur_per_mw)
         for flow, center in ((self.flow.p_mw, self.point.branch_p_mw), (self.flow.q_mvar, self.point.branch_q_mvar)):
             away = flow.constant - center
             weighted = weight[:, :, None] * flow.slope
@@ -202,13 +202,13 @@ class ScenarioFlow:
                 0.5 * float((weight * away**2).sum()),
             )
 
-    def _loss_weight(self, price_eur_per_mw: float) -> np.ndarray:
-        """H of every branch, (n - 1,)."""
-        return 2 * price_eur_per_mw * np.maximum(self.feeder.r_pu, 0.0) / self.feeder.root_base_pu**2
+    def _loss_weight(self, price_eur_per_mw: np.ndarray) -> np.ndarray:
+        """H of every branch, (T, n - 1)."""
+        return 2 * price_eur_per_mw[:, None] * np.maximum(self.feeder.r_pu, 0.0) / self.feeder.root_base_pu**2
 
-    def curvature_slope_eur(self, u: np.ndarray, price_eur_per_mw: float, factor: np.ndarray) -> float:
+    def curvature_slope_eur(self, u: np.ndarray, price_eur_per_mw: np.ndarray) -> float:
         """Bound what the curvature hides at u, (T, K): its slope there times the whole flow, EUR."""
-        weight, hidden = factor[:, None] * self._loss_weight(price_eur_per_mw), 0.0
+        weight, hidden = self._loss_weight(price_eur_per_mw), 0.0
         for flow, center in ((self.flow.p_mw, self.point.branch_p_mw), (self.flow.q_mvar, self.point.branch_q_mvar)):
             value = flow.at(u)
             away = np.abs(value - center)

@@ -36,6 +36,18 @@ def test_only_periods_whose_error_does_not_fall_are_damped() -> None:
     assert damping.factors["base"].tolist() == [4.0, 1.0, 1.0]
 
 
+def test_losses_are_as_steep_as_the_supply_is_dear() -> None:
+    """Prices of 3000 EUR/MWh are sixty times the nominal one; at negative prices there is the nominal curvature."""
+    case = load_case(str(DATA / "swing_prices"))
+    model = case.distribution_model(case.folder.distribution[0])
+    program = DistributionProgram(model)
+    supply = model.upstream
+    assert supply.price_eur_per_mwh.max() == 3000.0
+    nominal = np.maximum(supply.price_eur_per_mwh, model.loss_price_eur_per_mwh)
+    assert program._loss_price("base").tolist() == (nominal * model.hours).tolist()
+    assert (program._loss_price("up") == supply.flexibility_price_eur_per_mwh * model.hours).all()
+
+
 def test_what_damping_hides_is_nothing_without_it() -> None:
     case = load_case(str(DATA / "centralised_corrections"))
     program = DistributionProgram(case.distribution_model(case.folder.distribution[0]))
@@ -48,12 +60,11 @@ def test_what_damping_hides_is_nothing_without_it() -> None:
     feeder, flow, point = program.model.feeder, program.flows["base"], program.first_points()["base"]
     for name in program.scenarios:
         u, price = x[program.scenarios[name].columns], program._loss_price(name)
-        factor = 4.0 if name == "base" else 1.0
         for value, centre in (
             (program.flows[name].p_mw.at(u), point.branch_p_mw),
             (program.flows[name].q_mvar.at(u), point.branch_q_mvar),
         ):
-            weight = factor * 2 * price * feeder.r_pu / feeder.root_base_pu**2
+            weight = 2 * price[:, None] * feeder.r_pu / feeder.root_base_pu**2
             away = abs(value - centre)
             by_hand += float((weight * away * (abs(value) + away)).sum())
     assert flow.p_mw.constant.shape[1] == len(feeder.branches)
