@@ -43,6 +43,7 @@ COMMANDS = {
     "grid_imports": ("published networks through the imports, against pandapower's own flows", "subjects resume again"),
     "infeasible": ("wholes without an agreement, and hardly with one", "subjects solver resume again"),
     "random_qps": ("5000 random QPs: is what is called converged the optimum?", f"solver {RUNNER}"),
+    "random_cases": ("300 random cases: does a run end at the optimum of the whole?", RUNNER),
     "fuzz": ("bad input of every kind: each ends in a result or one line of ours", "subjects"),
 }
 """{module: (what it measures, those of ARGUMENTS that it heeds)}; the function is called run_ and the module's name."""
