@@ -366,9 +366,8 @@ class Case:
         below = [n for n in self.folder.distribution if n.upstream == network.name]
         profile = self._public_series("load_profile", network.load_profile, revise)
         load = np.outer(profile * network.load_scale, grid.load_mw)
-        for feeders in below:
-            if feeders.replaces_bus_load:
-                load[:, grid.bus(str(feeders.upstream_bus))] = 0.0
+        for bus in {str(feeders.upstream_bus) for feeders in below if feeders.replaces_bus_load}:
+            load[:, grid.bus(bus)] -= profile * network.load_scale * grid.load_at_mw(bus)
         total = load.sum(axis=1)
         sgen = self._public_series("sgen_profile", network.sgen_profile or 0.0, revise)
         return TransmissionModel(

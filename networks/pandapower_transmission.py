@@ -7,6 +7,7 @@ that closed switches join are one, under the smallest index.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def transmission_from_pandapower(source: Any, ramp_share_per_hour: float = RAMP_
         generators=generators,
         constant_cost_eur_per_hour=constant,
         aliases={str(bus): node for bus, node in found.node_of.items() if str(bus) != node},
+        own_load_mw=_own_loads(net, found),
         notes=_notes(net, found),
         titles=bus_titles(net),
     )
@@ -71,6 +73,16 @@ def _notes(net: Any, found: DcNetwork) -> tuple[str, ...]:
         if int(row["bus"]) in set(found.isolated)
     )
     return (f"nothing supplies bus {names}: left out, with {lost:g} MW of load",)
+
+
+def _own_loads(net: Any, found: DcNetwork) -> dict[str, float]:
+    """{bus: MW of its loads}, of all buses that closed switches join with others."""
+    sizes = Counter(found.node_of.values())
+    own = {str(bus): 0.0 for bus, node in found.node_of.items() if sizes[node] > 1}
+    for _, row in active(net, "load"):
+        if str(int(row["bus"])) in own:
+            own[str(int(row["bus"]))] += value(row, "p_mw", 0.0) * value(row, "scaling", 1.0)
+    return own
 
 
 def _is_controllable(table: str, row: Any) -> bool:

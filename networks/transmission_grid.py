@@ -72,8 +72,8 @@ class TransmissionGrid:
 
     load_mw, sgen_mw, constant_mw: (buses,), base case, consumption positive: of loads; of static generators and others
     that nobody moves, negative where they generate; of what changes with no profile, such as shunts.
-    aliases: {other name of a bus: its name}. notes: lines that a user should see. titles: {bus of the source: the name
-    that it has there}.
+    aliases: {other name of a bus: its name}. own_load_mw: {either name: its part of load_mw}, of joined buses. notes:
+    lines that a user should see. titles: {bus of the source: the name that it has there}.
     """
 
     name: str
@@ -86,6 +86,7 @@ class TransmissionGrid:
     sgen_mw: np.ndarray | None = None
     constant_mw: np.ndarray | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+    own_load_mw: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
 
@@ -133,6 +134,10 @@ class TransmissionGrid:
         if str(name) not in self._place:
             raise self._error(f"there is no bus '{name}'; its buses are {', '.join(self.buses[:8])} ...")
         return self._place[str(name)]
+
+    def load_at_mw(self, name: str) -> float:
+        """What loads at a bus consume, without those of buses that switches join with it."""
+        return self.own_load_mw.get(str(name), float(self.load_mw[self.bus(name)]))
 
     def _check_branches(self) -> None:
         for one in self.branches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -31,10 +32,10 @@ def transmission_net():
     return net
 
 
-def write_case(folder: Path, *lines: str) -> Path:
+def write_case(folder: Path, *lines: str, net: Any = None) -> Path:
     """A case with the grid above, whose loads follow 0.5, and a feeder at its second bus."""
     write_feeder(folder / "feeder.json")
-    pp.to_json(transmission_net(), str(folder / "grid.json"))
+    pp.to_json(net or transmission_net(), str(folder / "grid.json"))
     for agent in ("shop", "homes"):
         (folder / f"{agent}.toml").write_text(LIMITS + LOAD.format(100))
     text = CASE_TOML.replace('source = "ieee57"', 'source = "grid.json"\nload_profile = 0.5\n' + "\n".join(lines))
@@ -62,6 +63,20 @@ def test_generation_does_not_follow_the_load(tmp_path) -> None:
     model = case.transmission_model(case.operators["grid"])
     assert model.load_mw[0] == pytest.approx([-0.5, 25.0 - 2.0 + 3.0])
     assert model.reserve_up_mw == pytest.approx(np.full(24, 0.25)), "the reserve is a share of the load"
+
+
+@pytest.mark.parametrize(("bus", "left_mw"), [(1, 0.5 * 7), (2, 0.5 * 50)])
+def test_a_feeder_replaces_the_load_of_its_own_bus_only(bus, left_mw, tmp_path) -> None:
+    """Bus 2 is joined with bus 1 by a closed switch and has a load of 7 MW."""
+    net = transmission_net()
+    joined = pp.create_bus(net, 110.0)
+    pp.create_switch(net, 1, joined, "b")
+    pp.create_load(net, joined, 7.0)
+    folder = write_case(tmp_path, "sgen_profile = 0", net=net)
+    edit(CASE_FILE, "upstream_bus = 1\nreplaces_bus_load = false", f"upstream_bus = {bus}")(folder)
+    case = load_case(str(folder))
+    model = case.transmission_model(case.operators["grid"])
+    assert model.load_mw[0] == pytest.approx([0.0, left_mw + 3.0])
 
 
 def test_static_generators_of_a_feeder_are_refused_without_a_profile_of_their_own(tmp_path, capsys) -> None:
