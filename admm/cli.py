@@ -20,8 +20,8 @@ from admm.watchdog import DEADLINE_SECONDS, WATCHDOG
 BROKEN_PIPE = 141
 EXIT_CODES = """exit codes: 0 converged, every check passed; 1 an agent's solver gave up; 2 bad input; 3 stopped before
 convergence, or a check did not pass (results saved and marked so); 4 infeasible, an agent or the whole; 5 audit: the
-sums differ; 74 results
-cannot be written; 75 a rank was lost or an agent failed; 130 interrupted"""
+sums differ; 74 results cannot be written any more; 75 a rank was lost or an agent failed; 130 interrupted; 141 whoever
+read the output has gone"""
 
 
 class _Parser(argparse.ArgumentParser):

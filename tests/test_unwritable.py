@@ -62,6 +62,27 @@ def test_a_name_that_is_too_long_for_a_file_is_said(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_a_folder_that_is_read_only_from_the_start_is_bad_input(tmp_path: Path, capsys, monkeypatch) -> None:
+    """os.access says so, as the tests' user may be root."""
+    case = small_case(tmp_path)
+    monkeypatch.setattr("admm.output.os.access", lambda *_: False)
+    ended = tieline(capsys, "run", case, "--out", tmp_path / "out")
+    assert ended.code == 2 and ended.errors.count("\n") == 1 and "may not be written to" in ended.errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_a_standard_output_or_error_runs(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    from tests.case_tools import ROOT_ENVIRONMENT
+
+    case, out = small_case(tmp_path), tmp_path / "out"
+    command = f'"{sys.executable}" -m admm run "{case}" --out "{out}" >&- 2>&-'
+    ended = subprocess.run(["sh", "-c", command], env=ROOT_ENVIRONMENT, check=False)
+    assert ended.returncode == 0 and (out / "summary.json").exists()
+
+
 def test_output_that_nobody_takes_ends_with_one_line(tmp_path: Path) -> None:
     import subprocess
     import sys
