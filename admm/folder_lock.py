@@ -76,7 +76,8 @@ class FolderLock:
 
     def _make_folder(self) -> None:
         if os.path.lexists(self.folder) and not self.folder.is_dir():
-            raise InputError(f"{self._option}: {self.folder} is a file, expected a folder; choose another name")
+            what = "a link to nothing" if self.folder.is_symlink() and not self.folder.exists() else "a file"
+            raise InputError(f"{self._option}: {self.folder} is {what}, expected a folder; choose another name")
         missing = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._made = [*missing, *self._made]

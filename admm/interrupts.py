@@ -21,6 +21,8 @@ ENDS = "ends after this iteration, with a checkpoint"
 WORDS = f"tieline: {ENDS} (Ctrl-C again: at once)"
 EXIT_CODE = 130
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+NOTHING = "nothing is under way that could be saved"
+OVER = "after the last iteration; results are not complete, --resume goes on from the last checkpoint, if there is one"
 MAIN_THREAD_SECONDS = 1.0
 """Left to the main thread to hear a signal itself."""
 RANK_0_SECONDS = 1.0
@@ -31,13 +33,16 @@ class Interrupts:
     """While in this context, a first signal is only noted (`asked`); a second Ctrl-C is a KeyboardInterrupt as ever.
 
     begun: whether there is something to save; until it is set a signal ends the process at once, as outside.
-    quiet: of a rank that does not drive: it passes on what it hears.
+    quiet: of a rank that does not drive: it passes on what it hears. ended: whether one that had begun is over.
     """
+
+    ended = False
 
     def __init__(self, begun: bool = True, quiet: bool = False) -> None:
         self.asked, self.begun, self._quiet = False, begun, quiet
 
     def __enter__(self) -> Interrupts:
+        Interrupts.ended = False
         self._before = {number: signal.signal(number, self._note) for number in NAMES}
         return self
 
@@ -52,6 +57,7 @@ class Interrupts:
 
     def __exit__(self, *_: object) -> None:
         """A launcher that says SIGTERM more than once may not end the run while it writes what it has."""
+        Interrupts.ended = self.begun
         listening = self._before[signal.SIGTERM] is end_at_once
         for number, handler in self._before.items():
             again = self.asked and listening and number == signal.SIGTERM
@@ -72,12 +78,11 @@ def listen() -> None:
 
 
 def end_at_once(number: int, _: FrameType | None) -> None:
-    """Nothing is under way that could be saved."""
+    """End this process: nothing is under way that could be saved."""
     if rank_in_environment() not in (0, None):
         time.sleep(RANK_0_SECONDS)
-    leave(
-        EXIT_CODE, f"tieline: interrupted by {NAMES[signal.Signals(number)]}; nothing is under way that could be saved"
-    )
+    when = f" {OVER}" if Interrupts.ended else f"; {NOTHING}"
+    leave(EXIT_CODE, f"tieline: interrupted by {NAMES[signal.Signals(number)]}{when}")
 
 
 def _hear(reads: int) -> None:

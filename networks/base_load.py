@@ -17,6 +17,7 @@ from networks.ac_check import ac_flow
 from networks.distribution_model import DistributionModel, Supply
 from networks.distribution_program import DistributionProgram
 from networks.feeder_limits import Margin, margins
+from networks.feeder_model import at_bus
 from networks.flow_limits import Limit
 from networks.sweep import FlowState, Sweep
 
@@ -68,7 +69,7 @@ class BaseLoad:
     def _extreme(self, lowest: bool) -> str:
         voltage = np.abs(self.flow.voltage_pu)
         period, at = np.unravel_index(voltage.argmin() if lowest else voltage.argmax(), voltage.shape)
-        return f"{voltage[period, at]:.4f} pu at bus {self.model.feeder.nodes[at]} (period {period})"
+        return f"{voltage[period, at]:.4f} pu {at_bus(self.model.feeder.nodes[at])} (period {period})"
 
     def _loading(self) -> str:
         loaded = max((one for one in self.limits if one.what == "current"), key=lambda one: one.value, default=None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from networks.distribution_model import DistributionModel
+from networks.feeder_model import at_bus
 from networks.sweep import FlowState
 
 VOLTAGE_PU, CURRENT_SHARE = 5e-5, 1e-3
@@ -44,7 +45,7 @@ class Margin:
     def found(self) -> str:
         """Say the value with its element."""
         if self.what == "voltage":
-            return f"{self.value:.4f} pu at bus {self.where}"
+            return f"{self.value:.4f} pu {at_bus(self.where)}"
         if self.what == "current":
             return f"{self.value:.1%} of the rating of {self.where}"
         return f"{self.value:.4g} MVA at the substation"

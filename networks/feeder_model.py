@@ -14,7 +14,6 @@ import numpy as np
 from admm import InputError
 from networks.branch_currents import RatedCurrents
 from networks.radial import listed
-from subproblems.devices.sizes import LEAST
 
 BASE_MVA = 1.0
 OPTIONAL_POWERS = (
@@ -26,6 +25,17 @@ V_MIN_PU, V_MAX_PU = 0.95, 1.05
 LEAST_IMPEDANCE_PU = 1e-8
 """Impedance on 1 MVA below which a branch joins its nodes. 100 MVA change the voltage across it by 1e-6 pu at most,
 and above it a power flow in double precision still finds powers within 1e-7 MVA; at 20 kV it is 4 microohm."""
+
+
+LEAST_RATING_PU = 1e-100
+"""Ratings from here on may be divided by, and squared."""
+INNER = (" star", " open end")
+"""How names of nodes end that are no bus."""
+
+
+def at_bus(name: str) -> str:
+    """Say where a node is: "at bus 3", "at line 2 open end"."""
+    return f"at {name}" if name.endswith(INNER) else f"at bus {name}"
 
 
 @dataclass(frozen=True)
@@ -184,7 +194,7 @@ class Feeder:
         self._reject("v_max_pu", self.v_max_pu < self.v_min_pu, self.nodes, "at least v_min_pu")
         for key in ("r_pu", "x_pu", "sending_shunt_mva", "receiving_shunt_mva"):
             self._reject(key, ~np.isfinite(getattr(self, key)), self.branches, "a finite number")
-        self._reject("i_max_pu", ~(self.i_max_pu >= LEAST), self.branches, f"a number of at least {LEAST:g}")
+        self._reject("i_max_pu", ~(self.i_max_pu >= LEAST_RATING_PU), self.branches, "a number above 0")
         if not (np.isfinite(self.slack_voltage_pu) and 0.5 <= self.slack_voltage_pu <= 1.5):
             raise InputError(
                 f"feeder '{self.name}': slack_voltage_pu is {self.slack_voltage_pu!r}, expected about 1 (0.5 to 1.5)"

@@ -14,6 +14,7 @@ import numpy as np
 from admm import InputError
 from networks.case_tables import DistributionTable, TransmissionTable
 from networks.feeder import V_MAX_PU, V_MIN_PU, Feeder
+from networks.feeder_model import at_bus
 
 MOST_BUSES = 8
 
@@ -64,7 +65,7 @@ def _check_band(feeder: Feeder, network: DistributionTable, v_min_pu: np.ndarray
     way = "above" if both[0] else "below"
     raise InputError(
         f"{given} is {getattr(network, given):g}, expected {way} the source's own limit {limit[at]:g} "
-        f"at bus {feeder.nodes[at]}; give {other}, too, or another value"
+        f"{at_bus(feeder.nodes[at])}; give {other}, too, or another value"
     )
 
 
@@ -73,11 +74,15 @@ def _limit_words(feeder: Feeder, key: str, row: int, given: float | None) -> str
     some = np.flatnonzero(feeder.limited[1:]) + 1
     found, stated = (feeder.v_min_pu, feeder.v_max_pu)[row][some], feeder.limits_stated[row, some]
     if given is None and not stated.all():
-        where = "the source" if not stated.any() else f"the source at {(~stated).sum()} buses"
+        where = "the source" if not stated.any() else f"the source at {_buses((~stated).sum())}"
         return f"{where} states no {('lower', 'upper')[row]} voltage limit: {(V_MIN_PU, V_MAX_PU)[row]:g} pu is taken"
     if given is None or not stated.any() or (found[stated] == given).all():
         return ""
     return f"{key} = {given:g} overrides the source's {_range(found[stated])}"
+
+
+def _buses(number: int) -> str:
+    return f"{number} bus" if number == 1 else f"{number} buses"
 
 
 def _range(found: np.ndarray) -> str:

@@ -23,6 +23,8 @@ MW_PER_KGPS = 3.6
 """times kWh/kg."""
 WIDEST_MM = 10_000.0
 """Wider than any pipe: beyond it a diameter is a mistake, which leaves the flow without a unique solution."""
+LEAST_BAR = 0.1
+"""Absolute pressure below which a limit is next to a vacuum, and a mistake."""
 MOST_NAMES = 8
 SOURCE = "source"
 """The profile that sources follow, if there is one."""
@@ -218,11 +220,14 @@ class GasGrid:
             self._in_order(
                 here, (f"node '{node.name}' p_min_bar_g", node.p_min_bar_g), ("p_max_bar_g", gate.p_max_bar_g)
             )
-        ambient = self.ambient_bar
-        for node, around in zip(self.nodes, ambient, strict=True):
-            if node.p_min_bar_g <= -around:
-                found = f"node '{node.name}': p_min_bar_g is {node.p_min_bar_g:g}"
-                raise self._error(found, f"expected more than a vacuum ({-around:.3g})", "give it in bar gauge")
+        around = dict(zip((one.name for one in self.nodes), self.ambient_bar, strict=True))
+        at = [(f"node '{one.name}'", one.name, one) for one in self.nodes]
+        for here, node, row in [*at, *((f"gate '{one.name}'", one.node, one) for one in self.gates)]:
+            least = LEAST_BAR - around[node]
+            if row.p_min_bar_g < least:
+                found = f"{here}: p_min_bar_g is {row.p_min_bar_g:g}"
+                expected = f"expected more than a vacuum, at least {least:.3g} ({LEAST_BAR:g} bar absolute)"
+                raise self._error(found, expected, "give it in bar gauge")
 
     def _in_order(self, where: str, lower: tuple[str, float], upper: tuple[str, float]) -> None:
         if lower[1] > upper[1]:

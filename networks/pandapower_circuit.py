@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from admm import InputError
-from networks.pandapower_columns import WHOSE, Elements, is_empty
+from networks.pandapower_columns import WHOSE, Elements, check_base, is_empty
 from networks.pandapower_refusals import other_tables
 from networks.pandapower_taps import PREFIXES, check_shunt_steps, check_taps, ignored_taps, refuse_phase_shift
 from networks.pandapower_types import check_types
@@ -104,6 +104,7 @@ class Circuit:
 def checked_tables(net: Any) -> dict[str, Elements]:
     """The elements in service of every table. Raise InputError for cells that are empty or refer to nothing."""
     check_types(net)
+    check_base(net, "sn_mva", "f_hz")
     tables = {name: Elements(net, name) for name in ("bus", *ENDS, *AT_BUS)}
     for elements in tables.values():
         elements.require("in_service", "True and False")

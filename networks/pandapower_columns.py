@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from admm import InputError
+from admm.values import is_finite
 from subproblems.devices.sizes import SENSIBLE, is_sensible
 
 WHOSE = "pandapower network"
@@ -23,6 +24,14 @@ def _is_missing(cell: Any) -> bool:
     import pandas
 
     return pandas.isna(cell)
+
+
+def check_base(net: Any, *keys: str) -> None:
+    """Raise InputError unless these numbers of the whole network are above 0. keys: "sn_mva", "f_hz"."""
+    for key in keys:
+        found = net.get(key)
+        if not (is_finite(found) and found > 0):
+            raise InputError(f"{WHOSE}: {key} is {found!r}, expected a number above 0")
 
 
 class Elements:

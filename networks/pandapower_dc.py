@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from admm import InputError
-from networks.pandapower_columns import Elements
+from networks.pandapower_columns import Elements, check_base
 from networks.pandapower_tables import NO_RATING_KA, active, value
 from networks.pandapower_taps import check_shunt_steps, check_taps
 from networks.pandapower_types import check_types
@@ -115,6 +115,7 @@ def _refuse(net: Any) -> None:
             index = elements.index[elements["in_service"].isna()][0]
             raise InputError(f"pandapower network: {table} {index}: in_service is empty, expected True or False")
     check_types(net)
+    check_base(net, "sn_mva")
     for table in ("trafo", "trafo3w"):
         check_taps(net, Elements(net, table))
     check_shunt_steps(net, Elements(net, "shunt"))

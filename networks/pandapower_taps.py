@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from networks.radial import listed
 CHANGERS = ("Ratio", "Symmetrical", "Ideal")
 IDEAL = "Ideal"
 PREFIXES = ("tap", "tap2")
+FLAGS = ("tap_dependency_table", "tap_at_star_point")
 TAP_TABLE, SHUNT_TABLE = "trafo_characteristic_table", "shunt_characteristic_table"
 VALUES = {
     ("trafo", TAP_TABLE): ("voltage_ratio", "angle_deg", "vk_percent", "vkr_percent"),
@@ -39,6 +40,7 @@ class _Tap:
     step_percent: Any
     step_degree: Any
     follows_table: bool
+    at_star: bool
 
     def why_ignored(self) -> str | None:
         """Say why pandapower does not apply a tap that is not neutral; None where it does, or where there is no tap."""
@@ -59,10 +61,10 @@ class _Tap:
 
 def _taps(trafos: Elements) -> Iterator[_Tap]:
     keys = ("pos", "neutral", "side", "changer_type", "step_percent", "step_degree")
-    follow = [_true(cell) for cell in trafos.cells("tap_dependency_table")]
+    flags = [[_true(cell) for cell in trafos.cells(key)] for key in FLAGS]
     for prefix in PREFIXES:
         if trafos.has(f"{prefix}_pos"):
-            rows = zip(trafos.named(), *(trafos.cells(f"{prefix}_{key}") for key in keys), follow, strict=True)
+            rows = zip(trafos.named(), *(trafos.cells(f"{prefix}_{key}") for key in keys), *flags, strict=True)
             yield from (_Tap(name, prefix, *cells) for name, *cells in rows)
 
 
@@ -87,6 +89,7 @@ def check_taps(net: Any, trafos: Elements) -> None:
                 f"{WHOSE}: {trafos.name} has no column {type_}, which replaced {old} in pandapower 3; add it: "
                 f"'{IDEAL}' where {old} is set, else 'Ratio'"
             )
+    _refuse_empty(trafos, FLAGS)
     for tap in _taps(trafos):
         where = f"{WHOSE}: {tap.name}: {tap.prefix}"
         if not is_empty(tap.side) and tap.side not in sides:
@@ -101,14 +104,23 @@ def check_taps(net: Any, trafos: Elements) -> None:
             _check_step(net, TAP_TABLE, name, "tap_dependency_table", table, position)
 
 
+def _refuse_empty(elements: Elements, flags: Sequence[str]) -> None:
+    """Refuse flags that are empty, at which pandapower stops."""
+    for flag in filter(elements.has, flags):
+        for name, cell in zip(elements.named(), elements.cells(flag), strict=True):
+            if is_empty(cell):
+                raise InputError(f"{WHOSE}: {name}: {flag} is empty, expected True or False")
+
+
 def _check_ideal(where: str, tap: _Tap) -> None:
     if not _is_nothing(tap.step_percent) and not _is_nothing(tap.step_degree):
         raise InputError(
             f"{where}_step_percent is {tap.step_percent} and {tap.prefix}_step_degree {tap.step_degree}, expected only "
             f"one of them where {tap.prefix}_changer_type is '{IDEAL}'; set the other to 0"
         )
-    if is_empty(tap.neutral) or is_empty(tap.pos):
-        empty = "neutral" if is_empty(tap.neutral) else "pos"
+    needed = ("neutral", "pos", "step_percent") if tap.at_star or _is_nothing(tap.step_degree) else ("neutral", "pos")
+    empty = next((key for key in needed if is_empty(getattr(tap, key))), None)
+    if empty is not None:
         raise InputError(f"{where}_{empty} is empty, expected a number where {tap.prefix}_changer_type is '{IDEAL}'")
 
 

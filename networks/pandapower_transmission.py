@@ -8,6 +8,7 @@ that closed switches join are one, under the smallest index.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from admm import InputError
 from networks.pandapower_dc import DcNetwork, dc_network
 from networks.pandapower_tables import active, bus_titles, explained, open_network, value
+from networks.radial import listed
 from networks.transmission_grid import RAMP_SHARE_PER_HOUR, Generator, TransmissionGrid
 
 NOT_A_LIMIT_MW = 1e5
@@ -45,7 +47,7 @@ def transmission_from_pandapower(source: Any, ramp_share_per_hour: float = RAMP_
         constant_cost_eur_per_hour=constant,
         aliases={str(bus): node for bus, node in found.node_of.items() if str(bus) != node},
         own_load_mw=_own_loads(net, found),
-        notes=_notes(net, found),
+        notes=(*_notes(net, found), *_without_costs(net, generators)),
         titles=bus_titles(net),
     )
 
@@ -73,6 +75,14 @@ def _notes(net: Any, found: DcNetwork) -> tuple[str, ...]:
         if int(row["bus"]) in set(found.isolated)
     )
     return (f"nothing supplies bus {names}: left out, with {lost:g} MW of load",)
+
+
+def _without_costs(net: Any, generators: Sequence[Generator]) -> Iterator[str]:
+    """Name the generators that the network states no cost of."""
+    stated = {f"{et} {element}" for et, element in zip(net.poly_cost["et"], net.poly_cost["element"], strict=True)}
+    lacking = [one.name for one in generators if one.name not in stated]
+    if lacking:
+        yield f"{listed(lacking)}: no poly_cost, so what they generate costs nothing"
 
 
 def _own_loads(net: Any, found: DcNetwork) -> dict[str, float]:

@@ -336,6 +336,12 @@ def test_a_number_that_no_feeder_has_is_refused_by_line_and_column(tmp_path, fil
         read_feeder_csv(tmp_path)
 
 
+def test_the_least_rating_of_the_tables_is_one_of_a_feeder(tmp_path):
+    changed_cell(tmp_path, "branch.csv", "I_max_A", "1e-9")
+    feeder = read_feeder_csv(tmp_path)
+    assert 0 < feeder.i_max_pu[feeder.branches.index("branch 5")] < 1e-9
+
+
 def test_a_resistance_that_no_digit_shows_counts_as_none(tmp_path):
     """pandapower's start divides by impedances, where it underflowed."""
     changed_cell(tmp_path, "branch.csv", "r_ohm", "1e-300")

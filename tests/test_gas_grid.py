@@ -87,6 +87,8 @@ def test_compressors_are_read_from_a_fourth_table(tmp_path):
         ("node.csv", "1.843,0.0,1.5,4.0", "1.843,0.0,4.5,4.0", ("node '1': p_min_bar_g is 4.5 and p_max_bar_g is 4",)),
         ("node.csv", "1.783,0.0,1.5,", "1.783,0.0,-1.5,", ("node '2': p_min_bar_g is -1.5", "vacuum")),
         ("node.csv", "\n2,", "\n90,residential,0,0,0,1.5,4,100,,0\n2,", ("no pipe connects node 90 with a gate",)),
+        ("node.csv", "1.783,0.0,1.5,", "1.783,0.0,-1.0,", ("node '2': p_min_bar_g is -1", "vacuum", "0.1 bar")),
+        ("gate.csv", "65,4.0,3.0", "65,4.0,-1.0", ("gate 'city gate East': p_min_bar_g is -1", "vacuum")),
         ("gate.csv", "65,4.0,3.0", "65,4.0,4.2", ("gate 'city gate East': p_min_bar_g is 4.2 and p_max_bar_g is 4",)),
         ("gate.csv", "65,4.0,3.0", "65,2.0,3.0", ("p_min_bar_g is 3 and p_set_bar_g is 2",)),
         ("gate.csv", "East,65", "East,66", ("gate 'city gate East': node is '66'",)),

@@ -48,6 +48,8 @@ REFUSED = [
     ("three windings", "trafo3w", "vk_mv_percent", 0.0, "trafo3w 0: vk_mv_percent is 0, expected a number above 0"),
     ("three windings", "trafo3w", "vkr_lv_percent", 50.0, "vkr_lv_percent is 50, expected at most vk_lv_percent"),
     ("three windings", "trafo3w", "tap_side", "missing", "trafo3w has no column tap_side, which pandapower needs"),
+    ("three windings", "trafo3w", "tap_at_star_point", None, "trafo3w 0: tap_at_star_point is empty, expected True"),
+    ("three windings", "trafo3w", "tap_dependency_table", None, "tap_dependency_table is empty, expected True"),
     ("closed switch", "switch", "z_ohm", "abc", "switch 0: z_ohm is 'abc', expected a number"),
     ("closed switch", "switch", "z_ohm", "missing", "switch has no column z_ohm"),
     ("closed switch", "switch", "et", ["b"], r"switch 0: et is \['b'\], expected 'b', 'l', 't' or 't3'"),
@@ -124,7 +126,22 @@ def two_angles(net):
     pp.create_ext_grid(net, 0, vm_pu=1.02, va_degree=30)
 
 
+def an_ideal_tap_without_steps(net):
+    net.trafo = net.trafo.assign(tap_changer_type="Ideal", tap_step_percent=np.nan, tap_step_degree=np.nan, tap_pos=2)
+
+
+def an_ideal_tap_at_the_star_point(net):
+    net["trafo3w"] = KINDS["three windings"]().trafo3w
+    net.trafo3w["mv_bus"], net.trafo3w["lv_bus"], net.trafo["in_service"] = 1, pp.create_bus(net, 10.0), False
+    steps = {"tap_changer_type": "Ideal", "tap_step_percent": np.nan, "tap_step_degree": 3.0}
+    net.trafo3w = net.trafo3w.assign(**steps, tap_at_star_point=True)
+
+
 ELSEWHERE = [
+    (an_ideal_tap_without_steps, "trafo 0: tap_step_percent is empty, expected a number where tap_changer_type"),
+    (an_ideal_tap_at_the_star_point, "trafo3w 0: tap_step_percent is empty, expected a number where tap_changer_ty"),
+    (lambda net: net.__setitem__("f_hz", np.nan), "pandapower network: f_hz is nan, expected a number above 0"),
+    (lambda net: net.__setitem__("sn_mva", 0.0), "pandapower network: sn_mva is 0.0, expected a number above 0"),
     (without_its_table, "shunt 0: step_dependency_table is set, but there is no shunt_characteristic_table; add one"),
     (without_its_step, "shunt_characteristic_table has 0 rows with id_characteristic 7 and step 3.0, expected one"),
     (with_an_empty_row, "shunt_characteristic_table 1: q_mvar is empty, expected a number, as shunt 0 uses it"),

@@ -149,6 +149,14 @@ def test_a_grid_with_fixed_and_movable_generators_costs_what_pandapower_says():
     assert answer.cost_eur == pytest.approx(net.res_cost, rel=1e-5)
 
 
+def test_generators_without_a_cost_are_noted():
+    net = pn.case9()
+    assert not any("poly_cost" in note for note in transmission_from_pandapower(net).notes)
+    net.poly_cost = net.poly_cost[net.poly_cost["et"] != "gen"]
+    words = "gen 0, gen 1: no poly_cost, so what they generate costs nothing"
+    assert words in transmission_from_pandapower(net).notes
+
+
 def test_what_a_dc_grid_cannot_represent_is_named():
     net = pn.case9()
     net.ext_grid["max_p_mw"] = np.nan

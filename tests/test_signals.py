@@ -76,6 +76,21 @@ def test_a_signal_while_a_run_prepares_ends_it_with_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_after_the_last_iteration_says_that_a_checkpoint_may_be_there(number, case, tmp_path: Path) -> None:
+    """It comes in the checks: the first that needs pandapower is held up when it imports it."""
+    out, checking = tmp_path / "out", tmp_path / "checking"
+    code = f"import os, sys, time\nsys.addaudithook(lambda e, a: (os.mkdir({str(checking)!r}), time.sleep(20)) if "
+    planted = plant(tmp_path / "planted", code + "e == 'import' and a[0] == 'pandapower' else None)\n")
+    with start("run", case, "--out", out, "--checkpoint-every", "1e-6", planted=planted) as job:
+        wait_for(checking.exists, job)
+        job.send_signal(number)
+        _, errors = job.communicate(timeout=20)
+    assert job.returncode == 130 and errors.count("\n") == 1, errors
+    assert "after the last iteration; results are not complete, --resume goes on from the last checkpoint" in errors
+    assert (out / "checkpoint.h5").exists()
+
+
 BUSY = """
 import hashlib
 from admm.interrupts import listen

@@ -71,6 +71,12 @@ def test_a_folder_that_is_read_only_from_the_start_is_bad_input(tmp_path: Path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_link_to_nothing_is_called_so(tmp_path: Path, capsys) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "gone")
+    ended = tieline(capsys, "run", small_case(tmp_path), "--out", tmp_path / "out")
+    assert ended.code == 2 and "out is a link to nothing, expected a folder" in ended.errors
+
+
 def test_a_run_without_a_standard_output_or_error_runs(tmp_path: Path) -> None:
     import subprocess
     import sys
