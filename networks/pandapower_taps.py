@@ -118,7 +118,9 @@ def _check_ideal(where: str, tap: _Tap) -> None:
             f"{where}_step_percent is {tap.step_percent} and {tap.prefix}_step_degree {tap.step_degree}, expected only "
             f"one of them where {tap.prefix}_changer_type is '{IDEAL}'; set the other to 0"
         )
-    needed = ("neutral", "pos", "step_percent") if tap.at_star or _is_nothing(tap.step_degree) else ("neutral", "pos")
+    needed = ["neutral", "pos"]
+    needed += ["step_percent"] if tap.at_star or _is_nothing(tap.step_degree) else []
+    needed += ["step_degree"] if tap.at_star else []  # there pandapower calculates with both
     empty = next((key for key in needed if is_empty(getattr(tap, key))), None)
     if empty is not None:
         raise InputError(f"{where}_{empty} is empty, expected a number where {tap.prefix}_changer_type is '{IDEAL}'")

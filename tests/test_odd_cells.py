@@ -130,16 +130,20 @@ def an_ideal_tap_without_steps(net):
     net.trafo = net.trafo.assign(tap_changer_type="Ideal", tap_step_percent=np.nan, tap_step_degree=np.nan, tap_pos=2)
 
 
-def an_ideal_tap_at_the_star_point(net):
+def an_ideal_tap_at_the_star_point(net, step_percent=np.nan, step_degree=3.0):
     net["trafo3w"] = KINDS["three windings"]().trafo3w
     net.trafo3w["mv_bus"], net.trafo3w["lv_bus"], net.trafo["in_service"] = 1, pp.create_bus(net, 10.0), False
-    steps = {"tap_changer_type": "Ideal", "tap_step_percent": np.nan, "tap_step_degree": 3.0}
+    steps = {"tap_changer_type": "Ideal", "tap_step_percent": step_percent, "tap_step_degree": step_degree}
     net.trafo3w = net.trafo3w.assign(**steps, tap_at_star_point=True)
 
 
 ELSEWHERE = [
     (an_ideal_tap_without_steps, "trafo 0: tap_step_percent is empty, expected a number where tap_changer_type"),
     (an_ideal_tap_at_the_star_point, "trafo3w 0: tap_step_percent is empty, expected a number where tap_changer_ty"),
+    (
+        lambda net: an_ideal_tap_at_the_star_point(net, 1.2, np.nan),
+        "trafo3w 0: tap_step_degree is empty, expected a number where tap_changer_type",
+    ),
     (lambda net: net.__setitem__("f_hz", np.nan), "pandapower network: f_hz is nan, expected a number above 0"),
     (lambda net: net.__setitem__("sn_mva", 0.0), "pandapower network: sn_mva is 0.0, expected a number above 0"),
     (without_its_table, "shunt 0: step_dependency_table is set, but there is no shunt_characteristic_table; add one"),
