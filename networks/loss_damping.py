@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 
 STEP, MOST_STEPS = 4.0, 9
-GAIN = 0.5
+GAIN = 0.8
 """An error that is not this much smaller after a correction needs more damping."""
 
 

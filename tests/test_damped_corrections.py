@@ -32,7 +32,7 @@ def test_only_periods_whose_error_does_not_fall_are_damped() -> None:
     damping = LossDamping(["base"], 3)
     damping.raise_where_stuck({"base": np.array([8.0, 8.0, 0.01])}, 0.02)
     assert damping.idle
-    damping.raise_where_stuck({"base": np.array([7.0, 3.0, 0.01])}, 0.02)
+    damping.raise_where_stuck({"base": np.array([7.0, 6.0, 0.01])}, 0.02)
     assert damping.factors["base"].tolist() == [4.0, 1.0, 1.0]
 
 
